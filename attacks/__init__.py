@@ -1,0 +1,1 @@
+"""Attacks on images: ball projections, PGD, AutoAttack, adaptive parts, indicators of failure."""

@@ -1,0 +1,1 @@
+"""General parts of adaptive attacks: straight-through gradients, expectation over transformation."""

@@ -1,0 +1,38 @@
+"""Projections onto the eps-ball and the image box."""
+
+import torch
+from torch import Tensor
+
+
+def lp_norm(delta: Tensor, norm: str) -> Tensor:
+    """Norm of each sample of delta [B, ...] -> [B]. `norm` is `linf` or `l2`."""
+    flat = delta.flatten(1)
+    return flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1)
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """Reshapes [B] so that it broadcasts over `like` [B, ...]."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def project(images: Tensor, clean: Tensor, *, norm: str, eps: float) -> Tensor:
+    """The point of {ball(clean, eps) and [0,1]} reached from images [B, C, H, W].
+
+    L-inf: exact. L2: shrinks onto the ball, then clips; clipping towards a clean image inside [0,1] never
+    enlarges any coordinate, so the result stays inside both.
+    """
+    delta = images - clean
+    if norm == "linf":
+        delta = delta.clamp(-eps, eps)
+    else:
+        length = lp_norm(delta, "l2").clamp_min(1e-12)
+        delta = delta * per_sample((eps / length).clamp(max=1.0), delta)
+    return (clean + delta).clamp(0, 1)
+
+
+def outside(images: Tensor, clean: Tensor, *, norm: str, eps: float) -> Tensor:
+    """Which samples [B] left the ball or the box. Tolerance: float32 rounding only."""
+    distance = lp_norm(images - clean, norm)
+    low, high = images.flatten(1).amin(1), images.flatten(1).amax(1)
+    limit = eps * (1 + 1e-5) + 1e-6
+    return (distance > limit) | (low < 0) | (high > 1) | ~torch.isfinite(distance)

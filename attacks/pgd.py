@@ -1,0 +1,87 @@
+"""FGSM and projected gradient descent (Madry et al. 2018), L-inf and L2."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from vlm_gauntlet.fixtures.draws import Draws
+
+from .adaptive.eot import input_gradient
+from .balls import lp_norm, per_sample, project
+from .base import Attack, Run
+from .losses import LOSSES
+
+
+@dataclass
+class PGD(Attack):
+    """Ascends a loss by sign steps (L-inf) or normalised steps (L2), projecting outside the graph.
+
+    Args:
+        steps: gradient steps of each restart.
+        step_size: length of a step, as a fraction of eps.
+        restarts: independent random starts; a sample keeps its first success.
+        random_start: uniform in the ball (L-inf), or Gaussian direction with uniform radius (L2).
+        loss: a name in `losses.LOSSES`.
+        selection: `final` iterate, or the `any-iterate` that was first misclassified.
+        eot: draws averaged per gradient.
+    """
+
+    steps: int = 10
+    step_size: float = 0.25
+    restarts: int = 1
+    random_start: bool = True
+    loss: str = "ce"
+    selection: Literal["final", "any-iterate"] = "final"
+    eot: int = 1
+
+    def perturb(self, run: Run) -> Tensor:
+        """See Attack."""
+        best, broken = run.images.clone(), torch.zeros_like(run.labels, dtype=torch.bool)
+        for restart in range(self.restarts):
+            images, success = self._ascend(run, restart)
+            take = ~broken if restart == 0 else ~broken & success
+            best = torch.where(per_sample(take, best), images, best)
+            broken |= success
+        return best
+
+    def _ascend(self, run: Run, restart: int) -> tuple[Tensor, Tensor]:
+        clean, loss = run.images, LOSSES[self.loss]
+        images = self._start(run, restart) if self.random_start else clean.clone()
+        kept, found = images.clone(), torch.zeros_like(run.labels, dtype=torch.bool)
+        for step in range(self.steps):
+            gradient, values, wrong = input_gradient(run.victim, images, run.labels, loss, draws=self.eot)
+            if step == 0 and restart == 0:
+                run.telemetry |= {"first_loss": values, "gradient_norm": lp_norm(gradient, "l2")}
+            kept = torch.where(per_sample(wrong & ~found, images), images, kept)
+            found |= wrong
+            images = project(images + self._step(gradient), clean, norm=self.norm, eps=self.eps)
+        with torch.no_grad():
+            logits = run.victim(images).float()
+        run.telemetry["last_loss"] = loss(logits, run.labels)
+        wrong = logits.argmax(1) != run.labels
+        run.telemetry["silent_success"] = (found & ~wrong).float()
+        if self.selection == "final":
+            return images, wrong
+        return torch.where(per_sample(found, images), kept, images), found | wrong
+
+    def _start(self, run: Run, restart: int) -> Tensor:
+        draws = Draws(run.keys, call=restart)
+        if self.norm == "linf":
+            noise = draws.uniform(run.images, -self.eps, self.eps)
+        else:
+            direction = draws.normal(run.images)
+            radius = draws.uniform(run.labels.float(), 0.0, self.eps)
+            noise = direction * per_sample(radius / lp_norm(direction, "l2").clamp_min(1e-12), direction)
+        return project(run.images + noise, run.images, norm=self.norm, eps=self.eps)
+
+    def _step(self, gradient: Tensor) -> Tensor:
+        length = self.step_size * self.eps
+        if self.norm == "linf":
+            return length * gradient.sign()
+        return length * gradient / per_sample(lp_norm(gradient, "l2").clamp_min(1e-12), gradient)
+
+
+def fgsm(norm: str, eps: float) -> PGD:
+    """One step of full length from the clean image (Goodfellow et al. 2015)."""
+    return PGD(norm, eps, steps=1, step_size=1.0, random_start=False)

@@ -1,0 +1,1 @@
+"""Statistics, tables and the static site made from outcomes."""

@@ -1,0 +1,134 @@
+"""The contract of every defence. The base class, not the author, guarantees the invariants."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from vlm_gauntlet.attacks.adaptive.straight_through import straight_through
+from vlm_gauntlet.attacks.base import check_images
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.draws import Draws
+from vlm_gauntlet.fixtures.errors import ContractError, unknown_name
+from vlm_gauntlet.fixtures.prompts import PromptSet
+
+from .card import Card, read_card
+from .fingerprint import fingerprint
+
+
+class Defence(nn.Module):
+    """A backbone plus what a method does to it: `(images, prompts) -> logits`.
+
+    An author writes `forward`, and `surrogate` where an attacker has something better than the default.
+    Random numbers come from `self.draws`, which gives each sample its own stream.
+
+    Args:
+        backbone: the model to defend; never changed.
+        deviations: chosen switches by name; the rest stay at their defaults.
+    """
+
+    card: ClassVar[Card]
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        folder = Path(inspect.getfile(cls)).parent
+        if "card" in cls.__dict__:
+            return
+        if (folder / "card.toml").is_file():
+            cls.card = read_card(folder)
+        else:
+            cls.card = external_card(cls)
+
+    def __init__(self, backbone: Backbone, deviations: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.draws = Draws(())
+        self.deviations = {d.name: d.choices[0] for d in self.card.deviations}
+        for name, choice in (deviations or {}).items():
+            if name not in self.deviations:
+                raise unknown_name("deviation", name, self.deviations, f"method {self.card.id}")
+            switch = next(d for d in self.card.deviations if d.name == name)
+            if choice not in switch.choices:
+                raise unknown_name(f"choice of deviation {name!r}", choice, switch.choices, f"method {self.card.id}")
+            self.deviations[name] = choice
+        self.eval()
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Images [B, 3, H, W] in [0,1] -> logits [B, K] with the logit scale applied."""
+        raise ContractError(
+            f"{type(self).__name__} has no forward", expected="forward(images, prompts) -> logits",
+            where=type(self).__name__, fix="write it",
+        )  # fmt: skip
+
+    def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Logits with the forward values of the defence and a gradient that an adaptive attacker can use.
+
+        Default: BPDA through the whole defence, the gradient is the undefended backbone's.
+        """
+        with torch.no_grad():
+            value = self.forward(images, prompts)
+        return straight_through(value, self.backbone(images, prompts))
+
+    @final
+    def __call__(
+        self, images: Tensor, prompts: PromptSet, *, draws: Draws | None = None, through: bool = False
+    ) -> Tensor:
+        """Validates, runs, validates. Keeps train/eval mode and the global RNG; forbids state to leak.
+
+        Args:
+            images: float32 [B, 3, H, W] in [0,1], on the backbone's device.
+            prompts: the classes.
+            draws: random streams; default: one fixed stream for each position in the batch.
+            through: ask for `surrogate` instead of `forward`.
+
+        Raises:
+            GauntletError: bad images.
+            ContractError: the defence changed its state, or returned something that is not logits [B, K].
+        """
+        where = f"method {self.card.id}"
+        check_images(images, where=where)
+        self.draws = draws or Draws(tuple(range(len(images))))
+        modes = [module.training for module in self.modules()]
+        before = fingerprint(self)
+        with _isolated_rng(self.draws.torch_seed()):
+            logits: Tensor = (self.surrogate if through else self.forward)(images, prompts)
+        self.draws = Draws(())
+        if [module.training for module in self.modules()] != modes:
+            raise ContractError(
+                "train/eval mode changed in a call", expected="modes as before", where=where, fix="restore the mode"
+            )
+        if not self.card.keeps_state and (changed := before.changes(fingerprint(self))):
+            raise ContractError(
+                f"state leaks between samples: {', '.join(changed[:5])} changed in a call",
+                expected="a call leaves parameters, buffers and attributes as they were",
+                where=where,
+                fix="reset after each call, or declare keeps_state in the card",
+            )
+        if logits.shape != (len(images), len(prompts)) or not torch.isfinite(logits).all():
+            raise ContractError(
+                f"output {tuple(logits.shape)}, finite: {bool(torch.isfinite(logits).all())}",
+                expected=f"finite logits [{len(images)}, {len(prompts)}]",
+                where=where,
+                fix="return one logit for each image and class",
+            )
+        return logits.float()
+
+
+@contextmanager
+def _isolated_rng(seed: int) -> Iterator[None]:
+    """Seeds torch's global generators for code that uses them, then puts the caller's state back."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def external_card(cls: type) -> Card:
+    """The card of a defence that brings none: its name, and nothing that nobody declared."""
+    return Card(
+        id=cls.__name__, name=cls.__name__, paper="unknown", authors="unknown", year=0, venue="unknown", code="none",
+        code_licence="unknown", paradigm="external", optimises="unknown", threat="unknown",
+        randomised=bool(getattr(cls, "randomised", False)),
+    )  # fmt: skip

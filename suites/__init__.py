@@ -1,0 +1,1 @@
+"""The pytest suites, the plug-in that builds their matrix, and the running of cells."""
