@@ -18,16 +18,15 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 def project(images: Tensor, clean: Tensor, *, norm: str, eps: float) -> Tensor:
     """The point of {ball(clean, eps) and [0,1]} reached from images [B, C, H, W].
 
-    L-inf: exact. L2: shrinks onto the ball, then clips; clipping towards a clean image inside [0,1] never
-    enlarges any coordinate, so the result stays inside both.
+    Images well inside keep their bits. L-inf: exact. L2: shrinks onto the ball, then clips; clipping towards a clean
+    image inside [0,1] never enlarges any coordinate, so the result stays inside both.
     """
-    delta = images - clean
     if norm == "linf":
-        delta = delta.clamp(-eps, eps)
-    else:
-        length = lp_norm(delta, "l2").clamp_min(1e-12)
-        delta = delta * per_sample((eps / length).clamp(max=1.0), delta)
-    return (clean + delta).clamp(0, 1)
+        return images.clamp(clean - eps, clean + eps).clamp(0, 1)
+    delta = images - clean
+    length = lp_norm(delta, "l2")
+    shrunk = clean + delta * per_sample(eps / length.clamp_min(1e-12), delta)
+    return torch.where(per_sample(length < eps, images), images, shrunk).clamp(0, 1)
 
 
 def outside(images: Tensor, clean: Tensor, *, norm: str, eps: float) -> Tensor:

@@ -8,6 +8,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+
 from vlm_gauntlet.fixtures.errors import ContractError, GauntletError
 
 from .balls import outside, project
@@ -98,15 +99,21 @@ class Attack(ABC):
             keys: one random key a sample.
 
         Raises:
-            GauntletError: the batch is empty, not float32, not finite or not in [0,1].
+            GauntletError: the batch is empty, not float32, not finite or not in [0,1]; labels or keys do not match it.
             ContractError: the attack returned another shape or non-finite images.
         """
         check_images(images, where=type(self).__name__)
+        if labels.shape != images.shape[:1] or len(keys) != len(images):
+            raise GauntletError(
+                f"labels of shape {tuple(labels.shape)} and {len(keys)} keys for {len(images)} images",
+                expected="one class and one key a sample", where=type(self).__name__, fix="cut all three alike",
+            )  # fmt: skip
         run = Run(victim, images.detach(), labels, keys)
         proposed = self.perturb(run).detach()
         if proposed.shape != images.shape or not torch.isfinite(proposed).all():
+            finite = bool(torch.isfinite(proposed).all())
             raise ContractError(
-                f"{type(self).__name__} returned {tuple(proposed.shape)}, finite: {bool(torch.isfinite(proposed).all())}",
+                f"{type(self).__name__} returned {tuple(proposed.shape)}, finite: {finite}",
                 expected=f"finite images of shape {tuple(images.shape)}",
                 where=f"{type(self).__name__}.perturb",
                 fix="return one image a sample",

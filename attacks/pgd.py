@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
 from vlm_gauntlet.fixtures.draws import Draws
 
 from .adaptive.eot import input_gradient
@@ -53,17 +54,23 @@ class PGD(Attack):
             gradient, values, wrong = input_gradient(run.victim, images, run.labels, loss, draws=self.eot)
             if step == 0 and restart == 0:
                 run.telemetry |= {"first_loss": values, "gradient_norm": lp_norm(gradient, "l2")}
+            self._record(run, "nan_gradient", ~torch.isfinite(gradient).flatten(1).all(1))
             kept = torch.where(per_sample(wrong & ~found, images), images, kept)
             found |= wrong
             images = project(images + self._step(gradient), clean, norm=self.norm, eps=self.eps)
         with torch.no_grad():
             logits = run.victim(images).float()
-        run.telemetry["last_loss"] = loss(logits, run.labels)
         wrong = logits.argmax(1) != run.labels
-        run.telemetry["silent_success"] = (found & ~wrong).float()
+        self._record(run, "last_loss", loss(logits, run.labels))
+        self._record(run, "silent_success", found & ~wrong)
         if self.selection == "final":
             return images, wrong
         return torch.where(per_sample(found, images), kept, images), found | wrong
+
+    @staticmethod
+    def _record(run: Run, name: str, values: Tensor) -> None:
+        """Keeps the largest value [B] of all steps and restarts."""
+        run.telemetry[name] = torch.maximum(run.telemetry.get(name, values.float()), values.float())
 
     def _start(self, run: Run, restart: int) -> Tensor:
         draws = Draws(run.keys, call=restart)
@@ -77,6 +84,7 @@ class PGD(Attack):
 
     def _step(self, gradient: Tensor) -> Tensor:
         length = self.step_size * self.eps
+        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # a NaN moves nothing; the indicator tells of it
         if self.norm == "linf":
             return length * gradient.sign()
         return length * gradient / per_sample(lp_norm(gradient, "l2").clamp_min(1e-12), gradient)

@@ -8,6 +8,7 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
+
 from vlm_gauntlet.attacks.adaptive.straight_through import straight_through
 from vlm_gauntlet.attacks.base import check_images
 from vlm_gauntlet.fixtures.backbone import Backbone
@@ -72,7 +73,7 @@ class Defence(nn.Module):
             value = self.forward(images, prompts)
         return straight_through(value, self.backbone(images, prompts))
 
-    @final
+    @final  # type: ignore[misc]
     def __call__(
         self, images: Tensor, prompts: PromptSet, *, draws: Draws | None = None, through: bool = False
     ) -> Tensor:

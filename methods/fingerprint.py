@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+
 from vlm_gauntlet.fixtures.backbone import Backbone
 
 _TORCH_OWN = set(nn.Module().__dict__) | {"draws"}

@@ -35,6 +35,11 @@ class Method:
         return self.defence.card
 
     @property
+    def label(self) -> str:
+        """The name without the place that an external defence was found at."""
+        return self.name.rpartition(":")[2]
+
+    @property
     def folder(self) -> Path:
         """Where the method lives."""
         return Path(inspect.getfile(self.defence)).parent

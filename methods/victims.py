@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from torch import Tensor
+
 from vlm_gauntlet.fixtures.draws import Draws, key_of
 from vlm_gauntlet.fixtures.prompts import PromptSet
 

@@ -1,6 +1,7 @@
 """Zero-shot CLIP without a defence (Radford et al. 2021, section 3.1)."""
 
 from torch import Tensor
+
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from ..base import Defence

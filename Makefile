@@ -1,0 +1,47 @@
+# `make fast` and `make test` need nothing but Python >= 3.11 and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUTCOMES ?= outcomes
+STAMP := $(VENV)/.installed
+
+.PHONY: fast mini test lint types browser clean help
+help:
+	@echo "make fast   install, attack every defence on the embedded CLIP, render site/index.html (minutes, offline)"
+	@echo "make test   install, test our own code"
+	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; half an hour)"
+	@echo "make lint types browser clean"
+
+$(STAMP): pyproject.toml setup.py constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,dev]"
+	touch $(STAMP)
+
+fast: $(STAMP)
+	$(BIN)/python -m pytest suites/ -m fast --outcomes $(OUTCOMES)
+	$(BIN)/gauntlet board --outcomes $(OUTCOMES) --out site --text
+
+mini: $(STAMP)
+	$(BIN)/python -m pytest suites/ -m mini --outcomes $(OUTCOMES)
+	$(BIN)/gauntlet board --outcomes $(OUTCOMES) --out site --text
+
+test: $(STAMP)
+	$(BIN)/python -m pytest tests/
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy cannot see through an editable install, so the namespace is laid out for it with links.
+types: $(STAMP)
+	rm -rf .types && mkdir -p .types/vlm_gauntlet
+	for room in fixtures attacks methods suites leaderboard cli; do ln -s ../../$$room .types/vlm_gauntlet/$$room; done
+	cd .types && MYPYPATH=. ../$(BIN)/mypy --config-file ../pyproject.toml -p vlm_gauntlet
+
+# Chromium for the tests of the rendered pages (Debian and Ubuntu).
+browser:
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+clean:
+	rm -rf $(VENV) site outcomes .types .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,192 @@
+"""APGD-CE and APGD-T (Croce and Hein 2020): the official single attacks, run sample by sample.
+
+We call the library's `attack_single_run` and never its `perturb`, which seeds torch globally and gives every batch
+the same noise, so that its results depend on the batch size. Nor its `check_dynamic`, which ends all tracing.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vlm_gauntlet.fixtures.draws import Draws
+
+from .adaptive.eot import input_gradient
+from .balls import lp_norm, per_sample
+from .base import Attack, Run, Victim
+from .losses import LOSSES
+
+try:
+    from autoattack import autopgd_base as library
+except ImportError:
+    from pyautoattack import autopgd_base as library
+
+
+def source() -> str:
+    """The package that the single attacks come from, and its version."""
+    package = library.__name__.split(".")[0]
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package}, not installed as a distribution"
+
+
+class Goal(NamedTuple):
+    """What one single attack ascends: a loss of the library, towards the class of this rank (0: untargeted)."""
+
+    loss: str
+    rank: int = 0
+
+
+@dataclass
+class AutoPGD(Attack):
+    """Auto-PGD; returns a misclassified iterate, or else the one with the highest loss.
+
+    Args:
+        steps: gradient steps of each single attack.
+        restarts: random starts of each goal; a sample stops at its first success.
+        eot: draws averaged per gradient; a success must hold in as many fresh draws.
+    """
+
+    steps: int = 100
+    restarts: int = 1
+    eot: int = 1
+
+    @abstractmethod
+    def goals(self, classes: int, notes: list[str]) -> list[Goal]:
+        """The goals that so many classes allow, in order. Says in `notes` what had to change."""
+
+    def perturb(self, run: Run) -> Tensor:
+        """See Attack. Samples already misclassified in every draw are returned as they are."""
+        with torch.no_grad():
+            logits = torch.stack([run.victim(run.images).float() for _ in range(self.eot)]).mean(0)
+        goals = self.goals(logits.shape[1], run.notes)
+        run.notes.append(f"single attacks: {', '.join(dict.fromkeys(g.loss for g in goals))}, from {source()}")
+        loss = LOSSES["ce" if goals[0].loss == "ce" else "dlr"]
+        gradient, first_loss, wrong = input_gradient(run.victim, run.images, run.labels, loss, draws=self.eot)
+        run.telemetry |= {"first_loss": first_loss, "gradient_norm": lp_norm(gradient, "l2")}
+
+        ranked = logits.scatter(1, run.labels[:, None], float("-inf")).argsort(dim=1, descending=True)
+        best, score = run.images.clone(), torch.full_like(first_loss, float("-inf"))
+        lost = ~torch.isfinite(gradient).flatten(1).all(1)
+        active = (~wrong).nonzero().squeeze(1)
+        victim = run.victim.select(active)
+        for call, goal in enumerate(goal for goal in goals for _ in range(self.restarts)):
+            if len(active) == 0:
+                break
+            draws = Draws(tuple(run.keys[i] for i in active.tolist()), call)
+            target = ranked[active, goal.rank - 1] if goal.rank else None
+            single = Single(self, victim, goal.loss, target, run.notes)
+            images, values, broken = single(run.images[active], run.labels[active], draws)
+            lost[active] |= single.lost(images)
+            better = broken | (values > score[active])
+            best[active[better]], score[active[better]] = images[better], values[better]
+            victim, active = victim.select((~broken).nonzero().squeeze(1)), active[~broken]
+
+        run.telemetry["nan_gradient"] = lost.float()
+        with torch.no_grad():
+            run.telemetry["last_loss"] = loss(run.victim(best).float(), run.labels)
+        return best
+
+
+@dataclass
+class APGDCE(AutoPGD):
+    """APGD on the cross-entropy."""
+
+    def goals(self, classes: int, notes: list[str]) -> list[Goal]:
+        """See AutoPGD."""
+        return [Goal("ce")]
+
+
+@dataclass
+class APGDT(AutoPGD):
+    """APGD on the targeted DLR loss, once for each of the most likely wrong classes.
+
+    Args:
+        n_targets: at most so many classes; capped by the number of wrong ones.
+    """
+
+    n_targets: int = 9
+
+    def goals(self, classes: int, notes: list[str]) -> list[Goal]:
+        """See AutoPGD. The targeted DLR needs four classes, the DLR three."""
+        if classes <= 3:
+            instead = "dlr" if classes == 3 else "ce"
+            notes.append(f"apgd-t is impossible with {classes} classes (it needs 4): apgd-{instead} ran instead")
+            return [Goal(instead)]
+        targets = min(self.n_targets, classes - 1)
+        if targets < self.n_targets:
+            notes.append(f"apgd-t: {targets} targets instead of {self.n_targets}, there are {classes} classes")
+        return [Goal("dlr-targeted", rank) for rank in range(1, targets + 1)]
+
+
+@dataclass
+class Single:
+    """One single attack of the library on samples that still stand.
+
+    Args:
+        attack: norm, radius and budget.
+        victim: bound to these samples.
+        loss: the library's name of it.
+        target: classes to reach [B], or None.
+        notes: where the library's warnings go.
+    """
+
+    attack: AutoPGD
+    victim: Victim
+    loss: str
+    target: Tensor | None
+    notes: list[str]
+    _lost: Tensor | None = field(default=None, init=False)
+
+    def __call__(self, images: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """Images [B, 3, H, W] -> attacked images, their best loss [B], broken [B]: misclassified in every draw."""
+        kind = library.APGDAttack if self.target is None else library.APGDAttack_targeted
+        budget = {"n_iter": self.attack.steps, "eps": self.attack.eps, "eot_iter": self.attack.eot}
+        norm = {"linf": "Linf", "l2": "L2"}[self.attack.norm]
+        apgd = kind(self.logits, norm=norm, device=images.device, logger=self, **budget)
+        apgd.loss, apgd.y_target = self.loss, self.target
+        apgd.init_hyperparam(images)
+        start = random_start(images, self.attack.norm, self.attack.eps, draws)
+        # The library draws a start of its own even when given one: keep that off the caller's stream.
+        with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            highest, stood, values, wrong = apgd.attack_single_run(images, labels, x_init=start)
+            found = torch.where(per_sample(stood.bool(), images), highest, wrong)
+            broken = torch.ones_like(stood, dtype=torch.bool)
+            for _ in range(self.attack.eot):
+                broken &= self.victim(found).argmax(1) != labels
+        return found, values, broken
+
+    def logits(self, images: Tensor) -> Tensor:
+        """What the library differentiates: float32, a tensor of its own, always joined to the images."""
+        inputs = images.view_as(images)
+        if inputs.requires_grad:
+            inputs.register_hook(self._finite)  # type: ignore[no-untyped-call]
+        # Without the zero term, a victim that cuts the graph would be a crash instead of a gradient of zero.
+        logits: Tensor = self.victim(inputs).float() + 0 * inputs.flatten(1).sum(1, keepdim=True)
+        return logits
+
+    def _finite(self, gradient: Tensor) -> Tensor:
+        self._lost = self.lost(gradient) | ~torch.isfinite(gradient).flatten(1).all(1)
+        return gradient.nan_to_num(0.0, 0.0, 0.0)
+
+    def lost(self, like: Tensor) -> Tensor:
+        """Samples [B] for which a gradient was not finite."""
+        return torch.zeros(len(like), dtype=torch.bool, device=like.device) if self._lost is None else self._lost
+
+    def warning(self, message: str) -> None:
+        """The library's logger."""
+        if (note := f"{self.loss}: {message}") not in self.notes:
+            self.notes.append(note)
+
+    log = warning
+
+
+def random_start(images: Tensor, norm: str, eps: float, draws: Draws) -> Tensor:
+    """The library's start: a random direction stretched to the surface of the ball."""
+    noise = draws.uniform(images, -1.0, 1.0) if norm == "linf" else draws.normal(images)
+    start: Tensor = images + eps * noise / per_sample(lp_norm(noise, norm) + 1e-12, noise)
+    return start

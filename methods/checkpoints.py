@@ -1,0 +1,69 @@
+"""Fine-tuned image towers as small files: the int8 difference to the backbone that they started from."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import save
+from torch import Tensor
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
+from vlm_gauntlet.fixtures.files import read_weights, sha256, write_atomically
+from vlm_gauntlet.fixtures.packing import pack, unpack
+
+
+class Pin(BaseModel):
+    """What is known of a checkpoint: digest, size in bytes, the backbone it starts from, the command that makes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size: int
+    base: str
+    command: str
+
+
+def save_checkpoint(path: Path, base: Backbone, tower: dict[str, Tensor], command: str) -> Pin:
+    """Writes tower - base, matrices as int8 rows, and returns the pin for `checkpoints.toml`."""
+    start = base.clip.visual.state_dict()
+    difference = {name: (tensor - start[name]).cpu() for name, tensor in tower.items()}
+    matrices = {name for name, tensor in difference.items() if tensor.dim() >= 2 and tensor.numel() > 1024}
+    data = save(pack(difference, int8=matrices))
+    write_atomically(path, data)
+    return Pin(sha256=sha256(data), size=len(data), base=base.digest, command=command)
+
+
+def load_checkpoint(folder: Path, name: str, base: Backbone, *, train_with: str) -> dict[str, Tensor]:
+    """Reads the difference `folder/<name>.safetensors` after checking its pin and its backbone.
+
+    Raises:
+        UnavailableError: no such checkpoint here; the error gives the command that trains it.
+        GauntletError: the pins do not validate, digest or size differ, or it belongs to another backbone.
+    """
+    path = folder / "checkpoints.toml"
+    try:
+        pins = {k: Pin.model_validate(v) for k, v in tomllib.loads(path.read_text()).items()} if path.is_file() else {}
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise GauntletError(
+            f"pins that do not validate: {error}", expected="sha256, size, base, command", where=str(path),
+            fix="restore the file from git",
+        ) from error  # fmt: skip
+    if name not in pins:
+        raise UnavailableError(
+            f"no checkpoint {name!r}", expected=f"one of: {', '.join(sorted(pins)) or '(none)'}", where=str(folder),
+            fix=f"train it: {train_with}",
+        )  # fmt: skip
+    if pins[name].base != base.digest:
+        raise GauntletError(
+            f"backbone {base.name} with digest {base.digest[:12]}", 
+            expected=f"the backbone it was trained from, {pins[name].base[:12]}",
+            where=f"{folder / name}.safetensors", fix=f"train it again: {train_with}",
+        )  # fmt: skip
+    return unpack(read_weights(folder / f"{name}.safetensors", digest=pins[name].sha256, size=pins[name].size))
+
+
+def pin_text(name: str, pin: Pin) -> str:
+    """The table of one pin, for `checkpoints.toml`."""
+    fields = "\n".join(f"{key} = {value!r}".replace("'", '"') for key, value in pin.model_dump().items())
+    return f'["{name}"]\n{fields}\n'

@@ -1,0 +1,1 @@
+"""TeCoA: text-guided adversarial fine-tuning."""

@@ -1,0 +1,118 @@
+"""One batch of a cell: make the adversarial images, then score clean and attacked images of the same samples."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from vlm_gauntlet.attacks.adaptive.eot import input_gradient
+from vlm_gauntlet.attacks.balls import lp_norm
+from vlm_gauntlet.attacks.base import AttackResult
+from vlm_gauntlet.attacks.build import build_attack
+from vlm_gauntlet.attacks.losses import cross_entropy
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.datasets import Batch
+from vlm_gauntlet.fixtures.draws import Draws, key_of
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.fixtures.protocols import Protocol
+from vlm_gauntlet.fixtures.records import Cost, Sample
+from vlm_gauntlet.methods.base import Defence
+from vlm_gauntlet.methods.victims import BoundDefence
+
+from .journal import BatchResult
+
+
+def run_batch(
+    defence: Defence, undefended: Defence, prompts: PromptSet, batch: Batch, protocol: Protocol, seed: int
+) -> BatchResult:
+    """Attacks and scores a batch. The result depends on sample ids and seed, not on the batch's size or order."""
+    device = defence.backbone.device
+    images, labels = batch.images.to(device), batch.labels.to(device)
+    randomised = defence.card.randomised
+    with _metered(defence.backbone) as attack_cost:
+        result = _attack(defence, undefended, prompts, images, labels, batch.ids, protocol, seed)
+    draws = protocol.scoring_draws if randomised else 1
+    scoring = tuple(key_of(seed, "score", i) for i in batch.ids)
+    with _metered(defence.backbone) as defence_cost:
+        clean = _score(defence, images, labels, prompts, scoring, draws)
+    attacked = clean if result is None else _score(defence, result.images, labels, prompts, scoring, draws)
+    telemetry = {} if result is None else dict(result.telemetry)
+    if result is not None and protocol.threat.knowledge != "transfer":
+        telemetry["undefended_gradient_norm"] = _undefended_gradient(undefended, prompts, images, labels)
+    if result is not None:
+        telemetry |= {"repaired": result.repaired.float(), "success": result.success.float()}
+    return BatchResult(
+        samples=tuple(
+            # An attacker may always hand in the clean image, so robust can never exceed clean.
+            Sample(id=i, label=int(y), clean=int(c), robust=min(int(c), int(a)))
+            for i, y, c, a in zip(batch.ids, labels, clean, attacked, strict=True)
+        ),
+        attacked=tuple(int(a) for a in attacked),
+        telemetry={
+            name: tuple(torch.nan_to_num(values.float()).tolist()) for name, values in sorted(telemetry.items())
+        },
+        defence_cost=Cost(
+            forward=defence_cost.forward // draws,
+            backward=defence_cost.backward // draws,
+            seconds=defence_cost.seconds / draws,
+        ),
+        attack_cost=attack_cost.frozen(),
+        notes=() if result is None else tuple(result.notes),
+    )
+
+
+def _attack(
+    defence: Defence,
+    undefended: Defence,
+    prompts: PromptSet,
+    images: Tensor,
+    labels: Tensor,
+    ids: tuple[str, ...],
+    protocol: Protocol,
+    seed: int,
+) -> AttackResult | None:
+    target = undefended if protocol.threat.knowledge == "transfer" else defence
+    keys = tuple(key_of(seed, "attack", i) for i in ids)
+    victim = BoundDefence(target, prompts, keys, through=protocol.gradient == "straight-through")
+    attack = build_attack(protocol, deterministic=not target.card.randomised)
+    if attack is None:
+        return None
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=protocol.precision == "bf16"):
+        return attack(victim, images, labels, keys)
+
+
+def _score(
+    defence: Defence, images: Tensor, labels: Tensor, prompts: PromptSet, keys: tuple[int, ...], draws: int
+) -> Tensor:
+    """How many of the scoring draws are right, for each sample [B]."""
+    right = torch.zeros_like(labels)
+    with torch.no_grad():
+        for call in range(draws):
+            right += defence(images, prompts, draws=Draws(keys, call)).argmax(1) == labels
+    return right
+
+
+def _undefended_gradient(undefended: Defence, prompts: PromptSet, images: Tensor, labels: Tensor) -> Tensor:
+    victim = BoundDefence(undefended, prompts, (0,) * len(images))
+    gradient, _, _ = input_gradient(victim, images, labels, cross_entropy)
+    return lp_norm(gradient, "l2")
+
+
+class _Meter:
+    def __init__(self) -> None:
+        self.forward, self.backward, self.seconds = 0, 0, 0.0
+
+    def frozen(self) -> Cost:
+        return Cost(forward=self.forward, backward=self.backward, seconds=self.seconds)
+
+
+@contextmanager
+def _metered(backbone: Backbone) -> Iterator[_Meter]:
+    """Counts encoder passes and seconds of what happens inside."""
+    meter, start = _Meter(), time.perf_counter()
+    forward, backward = backbone.passes.forward, backbone.passes.backward
+    yield meter
+    meter.seconds = time.perf_counter() - start
+    meter.forward, meter.backward = backbone.passes.forward - forward, backbone.passes.backward - backward

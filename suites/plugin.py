@@ -1,0 +1,148 @@
+"""The pytest plug-in: options, markers, header, and the matrix method x data set x protocol as test ids.
+
+Loaded by `-p vlm_gauntlet.suites.plugin` (this repository's pyproject.toml does it).
+"""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vlm_gauntlet.fixtures.errors import GauntletError
+
+MARKERS = {
+    "fast": "CPU, minutes, the embedded ViT; sockets are blocked",
+    "mini": "CPU, the whole matrix on the embedded CNN at the papers' threat models",
+    "nightly": "GPU, real CLIP, subsets",
+    "full": "GPU, real CLIP, whole test sets",
+    "gpu": "wants a GPU",
+    "adaptive": "the attacker knows the defence",
+    "network": "may fetch weights or data",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the suites; each has a default from its tier."""
+    group = parser.getgroup("gauntlet", "VLM Gauntlet: what to attack and how")
+    group.addoption(
+        "--method",
+        action="append",
+        metavar="NAME",
+        help="method id, id+deviation=choice, module:Class or file.py:Class; repeatable",
+    )
+    group.addoption("--dataset", action="append", metavar="NAME", help="data set; repeatable")
+    group.addoption("--protocol", action="append", metavar="ID", help="protocol id (`gauntlet protocols`); repeatable")
+    group.addoption("--device", default="cpu", help="torch device (default: cpu)")
+    group.addoption("--limit", type=int, metavar="N", help="first N samples of each data set")
+    group.addoption("--seed", type=int, help="seed of attacks, defences and scoring (default: the tier's, 0)")
+    group.addoption(
+        "--outcomes",
+        type=Path,
+        metavar="DIR",
+        help="folder of outcomes (default: in pytest's cache); finished cells are taken from it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the markers; without `-m`, the suites run their fast tier."""
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What this run stands on."""
+    import torch
+
+    from vlm_gauntlet.fixtures.datasets import DATA_ROOT, data_root
+
+    seed = config.getoption("--seed")
+    root = data_root()
+    return [
+        f"gauntlet: device {config.getoption('--device')}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, seed {0 if seed is None else seed}",
+        f"gauntlet: data root {root.resolve() if root else f'none ({DATA_ROOT} is unset): embedded data sets only'}",
+        f"gauntlet: outcomes in {outcomes_folder(config)}",
+    ]
+
+
+def outcomes_folder(config: pytest.Config) -> Path:
+    """Where the outcomes of this run lie."""
+    given = config.getoption("--outcomes")
+    if given is not None:
+        return Path(given)
+    cache = getattr(config, "cache", None)
+    if cache is None:
+        raise pytest.UsageError("pytest's cache is off: give --outcomes DIR")
+    return Path(cache.mkdir("gauntlet-outcomes"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `cell_plan` gets one id for each cell of each tier; `tier_name` one for each tier."""
+    from .tiers import TIERS
+
+    if "cell_plan" in metafunc.fixturenames:
+        metafunc.parametrize("cell_plan", [p for name in TIERS for p in _cells(metafunc.config, name)])
+    elif "tier_name" in metafunc.fixturenames:
+        metafunc.parametrize("tier_name", [pytest.param(name, id=name, marks=_marks(name)) for name in TIERS])
+
+
+def _marks(tier_name: str) -> list[pytest.MarkDecorator]:
+    from .tiers import tier
+
+    chosen = tier(tier_name)
+    names = [tier_name, *(["gpu"] if chosen.gpu else []), *(["network"] if chosen.network else [])]
+    return [getattr(pytest.mark, name) for name in names]
+
+
+def _cells(config: pytest.Config, tier_name: str) -> list[object]:
+    from .running import plan
+    from .tiers import tier
+
+    chosen = tier(tier_name)
+    try:
+        cells = plan(
+            config.getoption("--method") or chosen.methods,
+            chosen.backbone,
+            config.getoption("--dataset") or chosen.datasets,
+            config.getoption("--protocol") or chosen.protocols,
+            limit=config.getoption("--limit") or chosen.limit,
+            seed=chosen.seed if config.getoption("--seed") is None else config.getoption("--seed"),
+            device=config.getoption("--device"),
+            batch_size=chosen.batch_size,
+        )
+    except GauntletError as error:
+        raise pytest.UsageError(str(error)) from None
+    adaptive = [pytest.mark.adaptive]
+    return [
+        pytest.param(c, id=f"{tier_name}-{c.id}",
+                     marks=[*_marks(tier_name), *(adaptive if c.protocol.threat.knowledge == "adaptive" else [])])
+        for c in cells
+    ]  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without `-m` and `-k`, the long tiers wait until they are asked for."""
+    if config.option.markexpr or config.option.keyword or any("::" in a for a in config.args):
+        return
+    waiting = [i for i in items if any(i.get_closest_marker(m) for m in ("mini", "nightly", "full"))]
+    if waiting:
+        config.hook.pytest_deselected(items=waiting)
+        items[:] = [i for i in items if i not in set(waiting)]
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Everything but tests marked `network` runs with sockets blocked."""
+    if request.node.get_closest_marker("network") is None:
+
+        def refuse(*_: object) -> None:
+            raise GauntletError(
+                "a network connection",
+                expected="offline tests",
+                where=request.node.nodeid,
+                fix="ship the data, or mark the test `network`",
+            )
+
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+    yield

@@ -1,0 +1,185 @@
+"""Running one cell: attack, score, count the cost, read the indicators, write the outcome. Resumes after a kill."""
+
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+from vlm_gauntlet import attacks
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.backbones import load_backbone
+from vlm_gauntlet.fixtures.datasets import Dataset, dataset
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.files import sha256
+from vlm_gauntlet.fixtures.protocols import Protocol, protocol
+from vlm_gauntlet.fixtures.records import Cell, Cost, Outcome, Provenance
+from vlm_gauntlet.methods.registry import Method, method
+
+from .batch import run_batch
+from .journal import BatchResult, Journal
+from .reading import indicators_of
+
+VERSIONS = ("vlm-gauntlet", "torch", "torchvision", "open_clip_torch", "pyautoattack", "numpy")
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """A cell before anything heavy was loaded."""
+
+    method: Method
+    backbone_name: str
+    dataset_name: str
+    protocol: Protocol
+    limit: int
+    seed: int
+    device: str
+    batch_size: int
+
+    @property
+    def id(self) -> str:
+        """Stable, readable, selectable by `-k`."""
+        return f"{self.method.label}-{self.backbone_name}-{self.dataset_name}-{self.protocol.id}"
+
+    def load(self) -> tuple[Backbone, Dataset, Cell]:
+        """Loads backbone and data set.
+
+        Raises:
+            UnavailableError: weights or data are not on this machine.
+        """
+        backbone, data = load_backbone(self.backbone_name, self.device), dataset(self.dataset_name)
+        if data.retrieval:
+            raise GauntletError(
+                f"{data.name!r} is a retrieval set", expected="a classification set", where="--dataset",
+                fix="choose another data set",
+            )  # fmt: skip
+        cell = Cell(
+            method=self.method.label, method_digest=self.method.digest, backbone=backbone.name,
+            backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
+            prompts_digest=data.prompts.digest, protocol=self.protocol, seed=self.seed, limit=self.limit,
+            code_digest=_code_digest(),
+        )  # fmt: skip
+        return backbone, data, cell
+
+
+def plan(
+    methods: Sequence[str],
+    backbone: str,
+    datasets: Sequence[str],
+    protocols: Sequence[str],
+    *,
+    limit: int,
+    seed: int = 0,
+    device: str = "cpu",
+    batch_size: int = 32,
+) -> list[CellPlan]:
+    """The matrix method x data set x protocol, sorted by id.
+
+    Raises:
+        GauntletError: an unknown method or protocol, with near misses.
+    """
+    made = [
+        CellPlan(method(m), backbone, d, protocol(p), limit, seed, device, batch_size)
+        for m in methods
+        for d in datasets
+        for p in protocols
+    ]
+    return sorted(made, key=lambda p: p.id)
+
+
+def run_cell(
+    plan: CellPlan, journal: Journal, *, progress: Callable[[int, int], None] | None = None, command: str = ""
+) -> Outcome:
+    """Runs a cell, or takes it from the journal.
+
+    Args:
+        plan: what to run.
+        journal: where finished cells and batches lie.
+        progress: called with (samples done, samples in all) after each batch.
+        command: what to print as the way to run it again; default: this process's own command line.
+
+    Raises:
+        UnavailableError: weights, data or a checkpoint are missing: the cell is `not run`.
+    """
+    backbone, data, cell = plan.load()
+    finished = journal.find(cell.key)
+    if finished is not None:
+        return finished
+    defence, undefended = plan.method.build(backbone), method("undefended").build(backbone)
+    defence.to(plan.device)
+    size = backbone.image_size if cell.protocol.threat.attack_resolution == "model" else data.native_size
+    done = journal.batches(cell.key)
+    counted = [len(result.samples) for result in done]
+    if any(n != plan.batch_size for n in counted[:-1]):
+        raise GauntletError(
+            f"a partial log with batches of {counted}", expected=f"batches of {plan.batch_size}, as this run asks",
+            where=str(journal.folder / f"{cell.key}.partial.jsonl"),
+            fix="use the same --batch-size, or remove the file",
+        )  # fmt: skip
+    for index, batch in enumerate(data.batches(limit=plan.limit, batch_size=plan.batch_size, size=size)):
+        if index >= len(done):
+            result = run_batch(defence, undefended, data.prompts, batch, cell.protocol, plan.seed)
+            journal.append(cell.key, result)
+            done.append(result)
+        if progress:
+            progress(sum(len(r.samples) for r in done[: index + 1]), plan.limit)
+    outcome = _outcome(plan, cell, done, randomised=defence.card.randomised, command=command or _this_command())
+    journal.write(outcome)
+    return outcome
+
+
+def _outcome(plan: CellPlan, cell: Cell, done: list[BatchResult], *, randomised: bool, command: str) -> Outcome:
+    draws = cell.protocol.scoring_draws if randomised else 1
+    return Outcome(
+        key=cell.key,
+        cell=cell,
+        draws=draws,
+        samples=tuple(chain.from_iterable(r.samples for r in done)),
+        defence_cost=_total([r.defence_cost for r in done]),
+        attack_cost=_total([r.attack_cost for r in done]),
+        indicators=tuple(indicators_of(cell.protocol, done, draws=draws)),
+        notes=tuple(sorted(set(chain.from_iterable(r.notes for r in done)))),
+        provenance=Provenance(
+            made=datetime.now(UTC).replace(microsecond=0),
+            device=device_name(plan.device),
+            versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+            command=command,
+            batch_size=plan.batch_size,
+        ),
+    )
+
+
+def _total(costs: list[Cost]) -> Cost:
+    return Cost(
+        forward=sum(c.forward for c in costs),
+        backward=sum(c.backward for c in costs),
+        seconds=round(sum(c.seconds for c in costs), 3),
+    )
+
+
+def device_name(device: str) -> str:
+    """What computed: the name of the GPU, or of the processor and its threads."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def _this_command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+@cache
+def _code_digest() -> str:
+    """Digest of the code that every cell depends on: attacks, and the contracts of the defences."""
+    room = Path(attacks.__file__).parent
+    shared = [room.parent / "methods" / name for name in ("base.py", "victims.py", "checkpoints.py")]
+    own = [Path(__file__).parent / name for name in ("batch.py", "reading.py")]
+    files = [*sorted(room.rglob("*.py")), *shared, *own]
+    return sha256("".join(sha256(f.read_bytes()) for f in files).encode())

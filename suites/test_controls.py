@@ -1,0 +1,64 @@
+"""The controls of every tier: they fail loudly, because nothing else in a run can be believed when they do."""
+
+from collections.abc import Callable
+
+import pytest
+
+from vlm_gauntlet.fixtures.errors import UnavailableError
+from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.suites.controls import DUMMY, control_plan, fired, survivors, survivors_allowed
+from vlm_gauntlet.suites.journal import Journal
+from vlm_gauntlet.suites.plugin import outcomes_folder
+from vlm_gauntlet.suites.running import run_cell
+from vlm_gauntlet.suites.tiers import Tier, tier
+
+Control = Callable[..., Outcome]
+
+
+@pytest.fixture
+def control(tier_name: str, journal: Journal, pytestconfig: pytest.Config) -> Control:
+    """Runs a control cell of the tier; the dummy's outcomes are kept apart from the board's."""
+    chosen = tier(tier_name)
+    apart = Journal(outcomes_folder(pytestconfig) / "controls")
+
+    def run(method: str, protocol: str, *, dataset: str | None = None) -> Outcome:
+        cell = control_plan(chosen, method, protocol, dataset=dataset or chosen.datasets[0],
+                            device=pytestconfig.getoption("--device"))  # fmt: skip
+        try:
+            return run_cell(cell, apart if method == DUMMY else journal)
+        except UnavailableError as missing:
+            pytest.skip(f"not run: {missing}")
+
+    return run
+
+
+def test_undefended_model_breaks(tier_name: str, control: Control) -> None:
+    chosen: Tier = tier(tier_name)
+    for dataset in chosen.datasets:
+        outcome = control("undefended", chosen.control_protocol, dataset=dataset)
+        assert survivors(outcome) <= survivors_allowed(outcome.n), (
+            f"{outcome.cell.id}: {survivors(outcome)} of {outcome.n} survive; the attack or its preprocessing is broken"
+        )
+        assert outcome.clean_accuracy > 2 / len(outcome.samples), "a model that knows nothing proves nothing"
+
+
+def test_zero_budget_changes_nothing(tier_name: str, control: Control) -> None:
+    outcome = control("undefended", "pgd-10-white-box-linf-0")
+    assert [s.robust for s in outcome.samples] == [s.clean for s in outcome.samples]
+
+
+def test_masked_gradients_are_seen_and_broken(tier_name: str, control: Control) -> None:
+    chosen: Tier = tier(tier_name)
+    trusting = control(DUMMY, chosen.control_protocol)
+    assert "zero-gradient" in fired(trusting) and "dead-gradient" in fired(trusting)
+    assert survivors(trusting) > survivors_allowed(trusting.n), "the dummy must fool the attack that trusts it"
+    adaptive = control(DUMMY, chosen.adaptive_protocol)
+    assert survivors(adaptive) <= survivors_allowed(adaptive.n), "the adaptive attack must break the dummy"
+
+
+def test_clipure_as_coded_has_a_dead_gradient(tier_name: str, control: Control) -> None:
+    chosen: Tier = tier(tier_name)
+    released = control("clipure_cos+as_coded", chosen.control_protocol)
+    assert "dead-gradient" in fired(released)
+    intended = control("clipure_cos", chosen.control_protocol)
+    assert "dead-gradient" not in fired(intended)

@@ -1,0 +1,20 @@
+"""Runs every cell of the tier. A broken attack or contract fails it; a low accuracy is a finding."""
+
+import pytest
+
+from vlm_gauntlet.fixtures.errors import UnavailableError
+from vlm_gauntlet.suites.journal import Journal
+from vlm_gauntlet.suites.running import CellPlan, run_cell
+
+BROKEN_ATTACK = {"out-of-ball", "nan-gradient"}
+
+
+def test_cell(cell_plan: CellPlan, journal: Journal) -> None:
+    try:
+        outcome = run_cell(cell_plan, journal)
+    except UnavailableError as missing:
+        pytest.skip(f"not run: {missing}")
+    assert outcome.n <= cell_plan.limit
+    assert outcome.cell.id == cell_plan.id
+    fired = {i.name: i.meaning for i in outcome.indicators if i.fired and i.name in BROKEN_ATTACK}
+    assert not fired, f"the attack itself is broken: {fired}"

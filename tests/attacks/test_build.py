@@ -1,0 +1,70 @@
+"""Protocols become the attacks that they describe, or an error; nothing is dropped on the way."""
+
+import pytest
+
+from vlm_gauntlet.attacks.autoattack import APGDCE, APGDT
+from vlm_gauntlet.attacks.build import ATTACKS, build_attack
+from vlm_gauntlet.attacks.pgd import PGD
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.protocols import Protocol, protocols
+
+
+def make(**fields):
+    threat = {"norm": "linf", "eps": "4/255", "knowledge": "white-box"} | fields.pop("threat", {})
+    pgd = {"id": "p", "title": "t", "attack": "pgd", "steps": 7, "step_size": "1/4", "loss": "ce"}
+    return Protocol.model_validate({**pgd, **fields, "threat": threat})
+
+
+APGD = {"step_size": "2", "random_start": True, "selection": "any-iterate", "steps": 30, "restarts": 2}
+
+
+def test_pgd_takes_every_field():
+    protocol = make(restarts=3, random_start=True, loss="dlr", selection="any-iterate", eot=4, threat={"norm": "l2"})
+    expected = PGD("l2", 4 / 255, 7, 0.25, 3, True, "dlr", "any-iterate", 4)
+    assert build_attack(protocol, deterministic=False) == expected
+
+
+def test_a_deterministic_victim_is_not_averaged():
+    assert build_attack(make(eot=4), deterministic=True).eot == 1
+    assert build_attack(make(eot=4), deterministic=False).eot == 4
+
+
+@pytest.mark.parametrize(("attack", "loss", "kind"), [("apgd-ce", "ce", APGDCE), ("apgd-t", "dlr-targeted", APGDT)])
+def test_apgd(attack, loss, kind):
+    built = build_attack(make(attack=attack, loss=loss, eot=2, **APGD), deterministic=False)
+    assert built == kind("linf", 4 / 255, steps=30, restarts=2, eot=2)
+
+
+def test_no_attack():
+    assert build_attack(make(attack="none", threat={"norm": "none", "eps": "0"}), deterministic=True) is None
+
+
+@pytest.mark.parametrize("name", protocols())
+def test_every_protocol_in_the_house_can_be_built(name):
+    protocol = protocols()[name]
+    attack = build_attack(protocol, deterministic=False)
+    assert (attack is None) == (protocol.attack == "none")
+    if attack is not None:
+        assert attack.eps == float(protocol.threat.eps) and attack.steps == protocol.steps
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"attack": "apgd-c"}, "did you mean apgd-ce"),
+        ({"loss": "dlr-targeted"}, "one of: ce, dlr"),
+        ({"reduction": "mean"}, "reduction = mean"),
+        ({"precision": "bf16"}, "precision = bf16"),
+        ({"attack": "apgd-ce", **APGD, "selection": "final"}, "selection = final"),
+        ({"attack": "apgd-t", **APGD}, "loss = ce"),
+        ({"threat": {"norm": "none"}}, "norm of pgd"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(fields, message):
+    with pytest.raises(GauntletError, match=message):
+        build_attack(make(**fields), deterministic=True)
+
+
+def test_the_list_of_attacks_tells_where_each_comes_from():
+    for name, info in ATTACKS.items():
+        assert info.name == name and info.title and "arXiv" in info.source and info.norms

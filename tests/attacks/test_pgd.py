@@ -1,0 +1,130 @@
+"""PGD against closed forms and invariants."""
+
+import pytest
+import torch
+
+from vlm_gauntlet.attacks.base import Plain
+from vlm_gauntlet.attacks.pgd import PGD, fgsm
+
+from .conftest import classifier
+
+KEYS = tuple(range(1000, 1040))
+
+
+def run(attack, model, images, labels, keys=KEYS):
+    return attack(Plain(model), images, labels, keys[: len(images)])
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+@pytest.mark.parametrize("attack", ["pgd", "fgsm"])
+def test_breaks_a_linear_model_exactly_beyond_margin_over_dual_norm(norm, dual, attack):
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(48, generator=generator)
+    images = 0.45 + 0.1 * torch.rand(20, 3, 4, 4, generator=generator)
+    model = classifier(weight, bias=-float(weight.sum()) / 2)
+    labels = model(images).argmax(1)
+    reach = (model(images)[:, 1] - model(images)[:, 0]).abs() / weight.norm(p=dual)
+    for image, label, radius in zip(images, labels, reach.tolist(), strict=True):
+        for eps, broken in ((radius - 1e-4, False), (radius + 1e-4, True)):
+            made = fgsm(norm, eps) if attack == "fgsm" else PGD(norm, eps, steps=10, random_start=False)
+            assert bool(run(made, model, image[None], label[None]).success) is broken
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_zero_budget_changes_nothing(toy, norm):
+    model, images, labels = toy
+    assert torch.equal(run(PGD(norm, 0.0), model, images, labels).images, images)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_any_iterate_is_never_worse_than_final(toy, norm):
+    model, images, labels = toy
+    for step_size in (0.25, 2.0):
+        final, any_iterate = (
+            run(PGD(norm, 0.08, steps=5, step_size=step_size, selection=s), model, images, labels).success
+            for s in ("final", "any-iterate")
+        )
+        assert not (final & ~any_iterate).any()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_batch_split_and_order_do_not_matter(toy, norm):
+    model, images, labels = toy
+    attack = PGD(norm, 0.08, restarts=2)
+    whole = run(attack, model, images, labels).images
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    for part in order.split([1, 7, 32]):
+        keys = tuple(KEYS[i] for i in part.tolist())
+        assert torch.allclose(run(attack, model, images[part], labels[part], keys).images, whole[part], atol=1e-6)
+
+
+def test_same_keys_same_bits_and_other_keys_other_starts(toy):
+    model, images, labels = toy
+    attack = PGD("linf", 0.05, steps=1)
+    first, again = (run(attack, model, images, labels).images for _ in range(2))
+    assert torch.equal(first, again)
+    other = run(attack, model, images, labels, tuple(range(40))).images
+    assert (first != other).flatten(1).any(1).all()
+
+
+def test_parameters_get_no_gradient_and_stay(toy):
+    model, images, labels = toy
+    before = [p.detach().clone() for p in model.parameters()]
+    run(PGD("linf", 0.05), model, images, labels)
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+
+
+def test_the_callers_random_stream_stays(toy):
+    model, images, labels = toy
+    state = torch.random.get_rng_state()
+    run(PGD("linf", 0.05), model, images, labels)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("selection", ["final", "any-iterate"])
+def test_more_restarts_never_help_the_defender(toy, selection):
+    model, images, labels = toy
+    broken = [
+        run(PGD("linf", 0.07, steps=2, restarts=r, selection=selection), model, images, labels).success
+        for r in (1, 2, 4)
+    ]
+    assert not (broken[0] & ~broken[1]).any() and not (broken[1] & ~broken[2]).any()
+
+
+def test_a_pixel_at_the_border_comes_back():
+    """Pixel a is pushed below 0 until pixel b has moved. A clamp inside the graph would hold it there for good."""
+    eps = 0.1
+
+    def model(images):
+        a, b = images[:, 0, 0, 0], images[:, 0, 0, 1]
+        wrong = 100 * (b - 0.5 - 0.3 * eps) * a + b
+        return torch.stack([torch.zeros_like(wrong), wrong], dim=1)
+
+    clean = torch.zeros(1, 3, 2, 2)
+    clean[0, 0, 0, 1] = 0.5
+    label = torch.zeros(1, dtype=torch.long)
+    moved = run(PGD("linf", eps, steps=10, random_start=False), model, clean, label).images
+    assert moved[0, 0, 0, 0] == pytest.approx(eps, abs=1e-6)
+
+
+def test_random_starts_fill_the_ball(toy):
+    model, images, labels = toy
+    for norm in ("linf", "l2"):
+        start = run(PGD(norm, 0.1, steps=0), model, images.clamp(0.2, 0.8), labels).images
+        delta = (start - images.clamp(0.2, 0.8)).flatten(1)
+        length = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+        assert length.max() <= 0.1 + 1e-6 and length.max() > 0.09
+        assert delta.min() < 0 < delta.max()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_nan_gradient_is_told_and_does_not_spread(norm):
+    def model(images):
+        red, rest = images[:, 0].flatten(1), images[:, 1:].mean((1, 2, 3))
+        return torch.stack([torch.ones_like(rest), rest + (red - red).sqrt().sum(1)], dim=1)
+
+    images, labels = torch.full((2, 3, 2, 2), 0.5), torch.zeros(2, dtype=torch.long)
+    result = run(PGD(norm, 0.1), model, images, labels)
+    assert result.telemetry["nan_gradient"].tolist() == [1, 1]
+    assert (result.telemetry["last_loss"] > result.telemetry["first_loss"]).all()

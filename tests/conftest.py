@@ -1,0 +1,34 @@
+"""Fixtures shared by the tests of our own code."""
+
+import open_clip
+import pytest
+import torch
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.prompts import PromptSet
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone() -> Backbone:
+    """A random open_clip ViT at 16 px: the real code path at no cost."""
+    torch.manual_seed(0)
+    clip = open_clip.CLIP(
+        embed_dim=16,
+        vision_cfg={"image_size": 16, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16},
+        text_cfg={"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    )
+    tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=16)
+    half = (0.5, 0.5, 0.5)
+    return Backbone(clip, tokenizer, name="tiny", image_size=16, mean=half, std=half, digest="tiny")
+
+
+@pytest.fixture(scope="session")
+def prompts() -> PromptSet:
+    """Five classes, one template."""
+    return PromptSet.from_templates(["cat", "dog", "ship", "tree", "cup"], ["a photo of a {c}."])
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Six pictures at 16 px."""
+    return torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(1))

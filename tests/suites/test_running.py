@@ -1,0 +1,135 @@
+"""A cell gives the same bits whatever the batch size, the number of runs, or the moment of a kill."""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.datasets import Dataset
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.suites import running
+from vlm_gauntlet.suites.batch import run_batch
+from vlm_gauntlet.suites.journal import Journal
+from vlm_gauntlet.suites.running import CellPlan, plan, run_cell
+
+N = 10
+
+
+@pytest.fixture
+def tiny_set(tmp_path: Path) -> Dataset:
+    """Ten random pictures in the webdataset layout."""
+    folder = tmp_path / "wds" / "noise"
+    (folder / "test").mkdir(parents=True)
+    (folder / "classnames.txt").write_text("cat\ndog\nship\ntree\ncup\n")
+    (folder / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
+    generator = np.random.default_rng(0)
+    with tarfile.open(folder / "test" / "0.tar", "w") as tar:
+        for index in range(N):
+            picture = io.BytesIO()
+            Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(picture, "PNG")
+            for suffix, data in (("png", picture.getvalue()), ("cls", str(index % 5).encode())):
+                info = tarfile.TarInfo(f"s{index:04d}.{suffix}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return Dataset("noise", folder)
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch, tiny_backbone: Backbone, tiny_set: Dataset) -> CellPlan:
+    """Random noise against PGD, through the whole path of a cell: a randomised defence if there is one."""
+    monkeypatch.setattr(running, "load_backbone", lambda name, device: tiny_backbone)
+    monkeypatch.setattr(running, "dataset", lambda name: tiny_set)
+    (made,) = plan(["rn"], "tiny", ["noise"], ["pgd-10-white-box-linf-8-255"], limit=N, batch_size=4)
+    return made
+
+
+def test_same_command_twice_gives_the_same_bits(cell: CellPlan, tmp_path: Path) -> None:
+    first, second = (run_cell(cell, Journal(tmp_path / name)) for name in ("a", "b"))
+    assert first.bits_digest == second.bits_digest
+    assert first.n == N and first.draws == 5
+
+
+def test_batch_size_does_not_matter(cell: CellPlan, tmp_path: Path) -> None:
+    small, large = (run_cell(replace(cell, batch_size=b), Journal(tmp_path / str(b))) for b in (1, N))
+    assert small.bits_digest == large.bits_digest
+
+
+def test_finished_cells_come_from_the_journal(
+    cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "o")
+    first = run_cell(cell, journal)
+    monkeypatch.setattr(running, "run_batch", lambda *_: pytest.fail("a finished cell was run again"))
+    assert run_cell(cell, journal) == first
+
+
+def test_a_killed_run_loses_at_most_the_batch_in_flight(
+    cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run_cell(cell, Journal(tmp_path / "whole"))
+    journal, ran = Journal(tmp_path / "killed"), []
+
+    def counting(*arguments: object) -> object:
+        ran.append(arguments)
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return run_batch(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(running, "run_batch", counting)
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(cell, journal)
+    (partial,) = journal.folder.glob("*.partial.jsonl")
+    partial.write_bytes(partial.read_bytes() + b'{"samples": [')  # the kill came in the middle of a write
+    resumed = run_cell(cell, journal)
+    assert len(ran) == 1 + 1 + 2, "one finished batch, the one in flight twice, the last one"
+    assert resumed.bits_digest == undisturbed.bits_digest
+    assert not list(journal.folder.glob("*.partial.jsonl"))
+
+
+def test_another_batch_size_cannot_resume(cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, ran = Journal(tmp_path), []
+
+    def stop_at_third(*arguments: object) -> object:
+        ran.append(arguments)
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return run_batch(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(running, "run_batch", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(cell, journal)
+    with pytest.raises(GauntletError, match="batches of 3"):
+        run_cell(replace(cell, batch_size=3), journal)
+
+
+def test_a_truncated_outcome_is_named_and_nothing_is_lost(cell: CellPlan, tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    kept = run_cell(replace(cell, seed=1), journal)
+    broken = tmp_path / f"{run_cell(cell, journal).key}.json"
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(GauntletError, match="cannot be read") as error:
+        journal.outcomes()
+    assert str(broken) in str(error.value)
+    assert journal.find(kept.key) == kept
+
+
+def test_a_lying_outcome_does_not_validate(cell: CellPlan, tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    path = tmp_path / f"{run_cell(cell, journal).key}.json"
+    record = json.loads(path.read_text())
+    record["cell"]["seed"] = 7
+    path.write_text(json.dumps(record))
+    with pytest.raises(GauntletError, match="not the digest of the cell"):
+        journal.outcomes()
+
+
+def test_the_key_depends_on_everything(cell: CellPlan) -> None:
+    _, _, base = cell.load()
+    for field, value in {"seed": 1, "limit": 3, "dataset_digest": "x", "method_digest": "x", "code_digest": "x"}.items():
+        assert base.model_copy(update={field: value}).key != base.key
