@@ -57,6 +57,11 @@ class Defence(nn.Module):
             self.deviations[name] = choice
         self.eval()
 
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether a sample's logits may depend on its neighbours; a deviation may decide it."""
+        return self.card.batch_coupled
+
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """Images [B, 3, H, W] in [0,1] -> logits [B, K] with the logit scale applied."""
         raise ContractError(

@@ -45,11 +45,9 @@ def run_batch(
         telemetry |= {"repaired": result.repaired.float(), "success": result.success.float()}
     return BatchResult(
         samples=tuple(
-            # An attacker may always hand in the clean image, so robust can never exceed clean.
-            Sample(id=i, label=int(y), clean=int(c), robust=min(int(c), int(a)))
+            Sample(id=i, label=int(y), clean=int(c), attacked=int(a))
             for i, y, c, a in zip(batch.ids, labels, clean, attacked, strict=True)
         ),
-        attacked=tuple(int(a) for a in attacked),
         telemetry={
             name: tuple(torch.nan_to_num(values.float()).tolist()) for name, values in sorted(telemetry.items())
         },

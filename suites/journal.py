@@ -17,7 +17,6 @@ class BatchResult(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples: tuple[Sample, ...]
-    attacked: tuple[int, ...]
     telemetry: dict[str, tuple[float, ...]]
     defence_cost: Cost
     attack_cost: Cost

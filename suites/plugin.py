@@ -48,6 +48,23 @@ def pytest_configure(config: pytest.Config) -> None:
     """Registers the markers; without `-m`, the suites run their fast tier."""
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    _check_names(config.getoption("--method"), config.getoption("--protocol"))
+
+
+def _check_names(methods: list[str] | None, protocols: list[str] | None) -> None:
+    """Unknown names end the session before collection, with near misses."""
+    if not (methods or protocols):
+        return
+    from vlm_gauntlet.fixtures.protocols import protocol
+    from vlm_gauntlet.methods.registry import method
+
+    try:
+        for name in methods or []:
+            method(name)
+        for name in protocols or []:
+            protocol(name)
+    except GauntletError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -100,19 +117,17 @@ def _cells(config: pytest.Config, tier_name: str) -> list[object]:
     from .tiers import tier
 
     chosen = tier(tier_name)
-    try:
-        cells = plan(
-            config.getoption("--method") or chosen.methods,
-            chosen.backbone,
-            config.getoption("--dataset") or chosen.datasets,
-            config.getoption("--protocol") or chosen.protocols,
-            limit=config.getoption("--limit") or chosen.limit,
-            seed=chosen.seed if config.getoption("--seed") is None else config.getoption("--seed"),
-            device=config.getoption("--device"),
-            batch_size=chosen.batch_size,
-        )
-    except GauntletError as error:
-        raise pytest.UsageError(str(error)) from None
+    seed = config.getoption("--seed")
+    cells = plan(
+        config.getoption("--method") or chosen.methods,
+        chosen.backbone,
+        config.getoption("--dataset") or chosen.datasets,
+        config.getoption("--protocol") or chosen.protocols,
+        limit=config.getoption("--limit") or chosen.limit,
+        seed=chosen.seed if seed is None else seed,
+        device=config.getoption("--device"),
+        batch_size=chosen.batch_size,
+    )
     adaptive = [pytest.mark.adaptive]
     return [
         pytest.param(c, id=f"{tier_name}-{c.id}",

@@ -27,14 +27,17 @@ def indicators_of(protocol: Protocol, batches: Sequence[BatchResult], *, draws: 
         for name in batches[0].telemetry
     }
     samples = list(chain.from_iterable(b.samples for b in batches))
-    attacked = list(chain.from_iterable(b.attacked for b in batches))
     clean = [s.clean for s in samples]
     found = list(
         indicators.attack_indicators(
             series, series["success"].bool(), series["repaired"].bool(), eps=float(protocol.threat.eps)
         )
     )
-    found.append(indicators.robust_above_clean(sum(clean) / len(clean) / draws, sum(attacked) / len(clean) / draws))
+    found.append(
+        indicators.robust_above_clean(
+            sum(clean) / len(clean) / draws, sum(s.attacked for s in samples) / len(clean) / draws
+        )
+    )
     if draws > 1:
         # A count strictly between none and all means that the prediction changed between draws.
         counts = torch.tensor(clean)

@@ -26,7 +26,10 @@ def test_ids_are_sorted_unique_and_stable(name: str) -> None:
     [
         (lambda: plan(["tekoa"], "miniclip-vit", ["digits"], ["clean"], limit=1), "tecoa"),
         (lambda: plan(["ttc"], "miniclip-vit", ["digits"], ["pgd-10-transfer-linf-8"], limit=1), "pgd-10-transfer"),
-        (lambda: plan(["ttc+gate=x"], "miniclip-vit", ["digits"], ["clean"], limit=1)[0].method.build(None), "gate_off"),
+        (
+            lambda: plan(["ttc+gate=x"], "miniclip-vit", ["digits"], ["clean"], limit=1)[0].method.build(None),
+            "gate_off",
+        ),
         (lambda: tier("fasst"), "fast"),
     ],
 )
@@ -42,7 +45,16 @@ def test_sockets_are_blocked() -> None:
 
 def test_collection_selects_by_marker(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_cell(cell_plan): pass")
-    arguments = ["-p", "vlm_gauntlet.suites.plugin", "--collect-only", "-q", "-p", "no:cacheprovider", "--outcomes", "o"]
+    arguments = [
+        "-p",
+        "vlm_gauntlet.suites.plugin",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--outcomes",
+        "o",
+    ]
     fast = pytester.runpytest_inprocess(*arguments, "-m", "fast").outlines
     default = pytester.runpytest_inprocess(*arguments).outlines
     ids = [line for line in fast if "::test_cell[" in line]
@@ -52,6 +64,6 @@ def test_collection_selects_by_marker(pytester: pytest.Pytester) -> None:
 
 def test_an_unknown_method_is_a_usage_error(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_cell(cell_plan): pass")
-    result = pytester.runpytest_inprocess("-p", "vlm_gauntlet.suites.plugin", "--method", "tekoa")
+    result = pytester.runpytest_subprocess("-p", "vlm_gauntlet.suites.plugin", "--method", "tekoa")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*did you mean tecoa*"])

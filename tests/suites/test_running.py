@@ -60,9 +60,7 @@ def test_batch_size_does_not_matter(cell: CellPlan, tmp_path: Path) -> None:
     assert small.bits_digest == large.bits_digest
 
 
-def test_finished_cells_come_from_the_journal(
-    cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_cells_come_from_the_journal(cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path / "o")
     first = run_cell(cell, journal)
     monkeypatch.setattr(running, "run_batch", lambda *_: pytest.fail("a finished cell was run again"))
@@ -131,5 +129,11 @@ def test_a_lying_outcome_does_not_validate(cell: CellPlan, tmp_path: Path) -> No
 
 def test_the_key_depends_on_everything(cell: CellPlan) -> None:
     _, _, base = cell.load()
-    for field, value in {"seed": 1, "limit": 3, "dataset_digest": "x", "method_digest": "x", "code_digest": "x"}.items():
+    for field, value in {
+        "seed": 1,
+        "limit": 3,
+        "dataset_digest": "x",
+        "method_digest": "x",
+        "code_digest": "x",
+    }.items():
         assert base.model_copy(update={field: value}).key != base.key

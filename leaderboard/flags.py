@@ -1,0 +1,85 @@
+"""Flags of a row: indicators that fired in one outcome, and those that only several outcomes together can show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from vlm_gauntlet.fixtures.records import Outcome
+
+from .statistics import sign_test
+from .worst_case import different_samples, robust_fractions
+
+# Fired on a white-box outcome, these mean that the gradient told the attacker nothing.
+MASKING = frozenset({"dead-gradient", "zero-gradient", "robust-above-clean"})
+CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A reason to read a number with care."""
+
+    name: str
+    where: str
+    meaning: str
+    masking: bool = False
+
+
+def indicator_flags(outcomes: Sequence[Outcome]) -> list[Flag]:
+    """Every indicator that fired, with the protocol that it fired on."""
+    return [
+        Flag(
+            indicator.name,
+            outcome.cell.protocol.id,
+            indicator.meaning,
+            indicator.name in MASKING and outcome.cell.protocol.threat.knowledge == "white-box",
+        )
+        for outcome in outcomes
+        for indicator in outcome.indicators
+        if indicator.fired
+    ]
+
+
+def transfer_beats_white_box(transfer: Sequence[Outcome], white_box: Sequence[Outcome]) -> list[Flag]:
+    """Fires where a transferred attack breaks more samples than an attack through the defence (paired sign test).
+
+    Source: Athalye et al. 2018, section 3.1: white-box attacks should be the stronger ones.
+    """
+    found = []
+    for blind in transfer:
+        for seeing in white_box:
+            if different_samples([blind, seeing]):
+                continue
+            ours, theirs = robust_fractions(blind), robust_fractions(seeing)
+            if sign_test([ours[i] for i in ours], [theirs[i] for i in ours]) < CHANCE:
+                more = sum(ours[i] < theirs[i] for i in ours)
+                meaning = f"it breaks {more} samples that {seeing.cell.protocol.id} leaves: the gradient misleads"
+                found.append(Flag("transfer-beats-white-box", blind.cell.protocol.id, meaning))
+    return found
+
+
+def recipe(outcome: Outcome) -> str:
+    """The protocol's id without its budget."""
+    threat = outcome.cell.protocol.threat
+    return outcome.cell.protocol.id.removesuffix(f"-{threat.norm}-{str(threat.eps).replace('/', '-')}")
+
+
+def more_budget_more_accuracy(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Flag]]:
+    """Fires on the larger budget of two where it leaves more samples right (paired sign test).
+
+    Args:
+        outcomes: one method, backbone, data set, norm, seed and recipe; budgets differ.
+
+    Source: Athalye et al. 2018, section 3.1: more distortion must not hurt the attacker.
+    """
+    found = []
+    for small, large in combinations(sorted(outcomes, key=lambda o: o.cell.protocol.threat.eps), 2):
+        if small.cell.protocol.threat.eps == large.cell.protocol.threat.eps or different_samples([small, large]):
+            continue
+        before, after = robust_fractions(small), robust_fractions(large)
+        if sign_test([before[i] for i in before], [after[i] for i in before]) < CHANCE:
+            meaning = (
+                f"accuracy rises from {small.robust_accuracy:.1%} to {large.robust_accuracy:.1%} as eps grows "
+                f"from {small.cell.protocol.threat.eps} to {large.cell.protocol.threat.eps}: the attack fails"
+            )
+            found.append((large, Flag("more-budget-more-accuracy", large.cell.protocol.id, meaning)))
+    return found

@@ -1,0 +1,169 @@
+"""From outcomes to rows: one row is a method under a threat model on a data set."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Literal
+
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.protocols import ThreatModel
+from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.methods.card import Card
+from vlm_gauntlet.methods.registry import method
+
+from .flags import Flag, indicator_flags, more_budget_more_accuracy, recipe, transfer_beats_white_box
+from .statistics import Estimate, mean_of
+from .worst_case import WorstCase, by_strength, different_samples, worst_case
+
+State = Literal["valid", "masked", "transfer only", "not comparable", "no attack"]
+Block = tuple[str, str, str, Fraction, str, str]
+TEST_TIME = ("training-free", "test-time-adaptation", "external")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Args:
+        state: `valid`; `masked`: a masking indicator fired and no adaptive attack answered it; `transfer only`: nobody
+            attacked the defence itself; `not comparable`: the attacks saw different samples; `no attack`.
+        outcomes: newest edition only, weakest attacker first.
+        worst: over transfer, white-box and adaptive attacks; None unless `valid` or `masked`.
+        left_out: outcomes of the same cell ids made by other code, data or limits.
+    """
+
+    method: str
+    backbone: str
+    dataset: str
+    threat: ThreatModel
+    seed: int
+    state: State
+    outcomes: tuple[Outcome, ...]
+    clean: Estimate
+    worst: WorstCase | None
+    flags: tuple[Flag, ...]
+    problem: str
+    left_out: int
+
+    @property
+    def block(self) -> Block:
+        """The table that the row belongs to: backbone, data set and threat model."""
+        t = self.threat
+        return (self.backbone, self.dataset, t.norm, t.eps, t.modality, t.attack_resolution)
+
+    @property
+    def rank(self) -> tuple[int, float, float, str, int]:
+        """Sort key: valid rows by worst case, best first; the others cannot rank and follow."""
+        value = self.worst.accuracy.value if self.worst and self.state == "valid" else 0.0
+        return (self.state != "valid", -value, -self.clean.value, self.method, self.seed)
+
+    def under(self, knowledge: str) -> Estimate | None:
+        """Worst case over the attacks with this knowledge; None where there is none or samples differ."""
+        chosen = [o for o in self.outcomes if o.cell.protocol.threat.knowledge == knowledge]
+        return worst_case(chosen).accuracy if chosen and not different_samples(chosen) else None
+
+    @property
+    def card(self) -> Card | None:
+        """The method's card, if the method is registered here."""
+        return card_of(self.method)
+
+    @property
+    def passes(self) -> float:
+        """Image-encoder passes (forward and backward) that the defence takes for one prediction."""
+        outcome = self.outcomes[0]
+        return (outcome.defence_cost.forward + outcome.defence_cost.backward) / predictions(outcome)
+
+
+def predictions(outcome: Outcome) -> int:
+    """Predictions behind the defence's cost: each draw of each sample, clean and (under attack) attacked."""
+    sides = 1 if outcome.cell.protocol.threat.knowledge == "none" else 2
+    return outcome.n * outcome.draws * sides
+
+
+@cache
+def card_of(name: str) -> Card | None:
+    """The card behind a method name, or None for a method that this installation does not have."""
+    try:
+        return method(name).card
+    except GauntletError:
+        return None
+
+
+def _edition(outcome: Outcome) -> tuple[str, ...]:
+    cell = outcome.cell
+    return (cell.method_digest, cell.backbone_digest, cell.dataset_digest, cell.prompts_digest, cell.code_digest)
+
+
+def _newest(group: Sequence[Outcome]) -> list[Outcome]:
+    """The newest edition of a group, one outcome a protocol (most samples, then newest)."""
+    latest = _edition(max(group, key=lambda o: (o.provenance.made, o.key)))
+    chosen: dict[str, Outcome] = {}
+    for outcome in sorted(group, key=lambda o: (o.n, o.provenance.made, o.key)):
+        if _edition(outcome) == latest:
+            chosen[outcome.cell.protocol.id] = outcome
+    return by_strength(list(chosen.values()))
+
+
+def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
+    outcomes = _newest(group)
+    kinds = defaultdict(list)
+    for outcome in outcomes:
+        kinds[outcome.cell.protocol.threat.knowledge].append(outcome)
+    cell, threat = outcomes[0].cell, outcomes[0].cell.protocol.threat
+    flags = indicator_flags(outcomes) + transfer_beats_white_box(kinds["transfer"], kinds["white-box"]) + list(across)
+    attacks = [o for o in outcomes if o.cell.protocol.threat.knowledge != "none"]
+    difference = different_samples(attacks) if attacks else ""
+    state: State = "valid"
+    if not attacks:
+        state = "no attack"
+    elif not kinds["white-box"] and not kinds["adaptive"]:
+        state = "transfer only"
+    elif difference:
+        state = "not comparable"
+    elif any(f.masking for f in flags) and not kinds["adaptive"]:
+        state = "masked"
+    card = card_of(cell.method)
+    if attacks and not kinds["adaptive"] and (card is None or card.paradigm in TEST_TIME):
+        flags.append(Flag("no-adaptive-attack", "this row", "nobody attacked this defence knowing how it works"))
+    fractions = [s.clean / outcomes[0].draws for s in outcomes[0].samples]
+    return Row(
+        method=cell.method, backbone=cell.backbone, dataset=cell.dataset, threat=threat, seed=cell.seed, state=state,
+        outcomes=tuple(outcomes), clean=mean_of(fractions),
+        worst=worst_case(attacks) if state in ("valid", "masked") else None, flags=tuple(flags),
+        problem=f"different samples: {difference}; run all protocols with the same --limit" if difference else "",
+        left_out=len(group) - len(outcomes),
+    )  # fmt: skip
+
+
+def rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    """All rows, sorted by block and rank."""
+    groups: dict[tuple[object, ...], list[Outcome]] = defaultdict(list)
+    families: dict[tuple[object, ...], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        cell, threat = outcome.cell, outcome.cell.protocol.threat
+        place = (cell.method, cell.backbone, cell.dataset, cell.seed, threat.norm, threat.modality)
+        groups[(*place, threat.attack_resolution, threat.eps)].append(outcome)
+        families[(*place, threat.attack_resolution, recipe(outcome), cell.limit, *_edition(outcome))].append(outcome)
+    across: dict[str, list[Flag]] = defaultdict(list)
+    for family in families.values():
+        for outcome, flag in more_budget_more_accuracy(family):
+            across[outcome.key].append(flag)
+    made = []
+    for group in groups.values():
+        made.append(_row(group, [flag for o in _newest(group) for flag in across[o.key]]))
+    return sorted(made, key=lambda row: (row.block, row.rank))
+
+
+def headline(found: Sequence[Row]) -> dict[Block, list[Row]]:
+    """The tables of the front page: rows by block, without zero budgets, which are controls.
+
+    A row without attack is kept only where the method has no attacked row on the same backbone and data set.
+    """
+    attacked = {(r.method, r.backbone, r.dataset) for r in found if r.threat.eps > 0}
+    blocks: dict[Block, list[Row]] = defaultdict(list)
+    for row in found:
+        if row.threat.eps > 0 or (row.state == "no attack" and (row.method, row.backbone, row.dataset) not in attacked):
+            blocks[row.block].append(row)
+    return dict(blocks)

@@ -1,0 +1,93 @@
+"""The per-sample worst case over all attacks of one threat model, and who broke what."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.records import Outcome
+
+from .statistics import Estimate, mean_of
+
+NEVER_BROKEN = "never broken"
+WRONG_ANYWAY = "wrong without attack"
+# Credit for a sample goes to the attacker who knows least.
+KNOWLEDGE = ("none", "transfer", "white-box", "adaptive")
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """What is left when every sample meets the attack that hurts it most.
+
+    Args:
+        accuracy: mean over samples of the least success fraction.
+        broken_by: protocol id -> samples for which it was the first to reach the minimum; besides
+            `never broken` and `wrong without attack`. The counts add up to n.
+    """
+
+    accuracy: Estimate
+    broken_by: dict[str, int]
+
+    @property
+    def breakers(self) -> list[tuple[str, int]]:
+        """Protocols by the number of samples that they broke, most first."""
+        attacks = [(p, c) for p, c in self.broken_by.items() if p not in (NEVER_BROKEN, WRONG_ANYWAY)]
+        return sorted(attacks, key=lambda pair: (-pair[1], pair[0]))
+
+
+def by_strength(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Outcomes in the order of attacker's knowledge, then protocol id."""
+    return sorted(
+        outcomes, key=lambda o: (KNOWLEDGE.index(o.cell.protocol.threat.knowledge), o.cell.protocol.id, o.key)
+    )
+
+
+def robust_fractions(outcome: Outcome) -> dict[str, float]:
+    """Sample id -> fraction of the scoring draws that were right under attack."""
+    return {s.id: s.robust / outcome.draws for s in outcome.samples}
+
+
+def different_samples(outcomes: Sequence[Outcome]) -> str:
+    """Says in words how the sample sets differ; empty where they are the same."""
+    first, *others = outcomes
+    ids = {s.id for s in first.samples}
+    for other in others:
+        theirs = {s.id for s in other.samples}
+        if theirs != ids:
+            return (
+                f"{first.cell.protocol.id} has {len(ids)} samples and {other.cell.protocol.id} has {len(theirs)}, "
+                f"{len(ids & theirs)} in common"
+            )
+    return ""
+
+
+def worst_case(outcomes: Sequence[Outcome]) -> WorstCase:
+    """Worst case per sample over outcomes of one method, data set and threat model.
+
+    Raises:
+        GauntletError: the outcomes have different samples; they are never intersected.
+    """
+    if not outcomes:
+        raise GauntletError(
+            "no outcomes", expected="one or more of the same threat model", where="worst_case()", fix="run an attack"
+        )
+    if difference := different_samples(outcomes):
+        raise GauntletError(
+            f"different samples: {difference}", expected="the same sample ids in every attack of a threat model",
+            where=outcomes[0].cell.id, fix="run all protocols with the same --limit",
+        )  # fmt: skip
+    ordered = by_strength(outcomes)
+    fractions = [robust_fractions(outcome) for outcome in ordered]
+    worst: list[float] = []
+    breakers: Counter[str] = Counter()
+    for sample in ordered[0].samples:
+        hits = [found[sample.id] for found in fractions]
+        least = min(hits)
+        worst.append(least)
+        if sample.clean == 0:
+            breakers[WRONG_ANYWAY] += 1
+        elif least >= sample.clean / ordered[0].draws:
+            breakers[NEVER_BROKEN] += 1
+        else:
+            breakers[ordered[hits.index(least)].cell.protocol.id] += 1
+    return WorstCase(mean_of(worst), dict(breakers))

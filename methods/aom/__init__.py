@@ -1,0 +1,1 @@
+"""AOM: anchor-guided one-step linear movement."""

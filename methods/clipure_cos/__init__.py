@@ -1,0 +1,1 @@
+"""CLIPure-Cos: purification of the image embedding towards a null prompt."""

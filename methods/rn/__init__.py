@@ -1,0 +1,1 @@
+"""RN: random noise on the image."""

@@ -1,0 +1,1 @@
+"""TTC: test-time counterattacks."""

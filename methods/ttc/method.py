@@ -1,0 +1,111 @@
+"""TTC (Xing, Zhao, Sebe, CVPR 2025, arXiv 2503.03613): the model attacks the image back, away from where it stands.
+
+An adversarial image sits where small noise hardly moves its feature ("false stability"); pushing it away undoes that.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward
+from vlm_gauntlet.attacks.balls import lp_norm, per_sample, project
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.prompts import PromptSet
+
+from ..base import Defence
+
+
+class TTC(Defence):
+    """Counterattacks the images whose feature hardly drifts under noise.
+
+    Args:
+        eps, step_size: budget and step of the counterattack in [0,1] pixels.
+        steps: N, ascent steps.
+        threshold: images with a relative drift tau below it are counterattacked.
+        beta: sharpness of the weights over the iterates.
+        norm: `linf`, or the `l2` branch that the official code carries unused.
+        gate_backbone: the original tower, which measures tau when `backbone` is a fine-tuned victim.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        deviations: Mapping[str, str] | None = None,
+        *,
+        eps: float = 4 / 255,
+        steps: int = 2,
+        step_size: float = 1 / 255,
+        threshold: float = 0.2,
+        beta: float = 2.0,
+        norm: str = "linf",
+        gate_backbone: Backbone | None = None,
+    ) -> None:
+        super().__init__(backbone, deviations)
+        self.eps, self.steps, self.step_size, self.norm = eps, steps, step_size, norm
+        self.threshold, self.beta = threshold, beta
+        self.gate_backbone = gate_backbone
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """See Defence. As in the official code, D is a constant to autograd: it was made on detached images."""
+        with torch.no_grad():
+            counter = self.counterattack(images.detach()) - images.detach()
+        with self._precision(images):
+            return self.backbone(images + counter, prompts).float()
+
+    def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Straight-through on x + D(x): exact almost everywhere, since D is piecewise constant between sign flips."""
+        return self.backbone(identity_backward(self.counterattack, images), prompts)
+
+    def weights(self) -> Tensor:
+        """w_i ~ exp(beta i), i = 0..N, summing to one: 0.016, 0.117, 0.867 at N = 2, beta = 2."""
+        return torch.softmax(self.beta * torch.arange(self.steps + 1.0), dim=0)
+
+    def counterattack(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] -> x + D, inside [0,1]."""
+        start = self._start(images)
+        with torch.no_grad(), self._precision(images):
+            anchor = self.backbone.encode_image(images).float()
+        iterates = self._ascend(images, start, anchor)
+        weighted = sum(w * d for w, d in zip(self.weights().tolist(), iterates, strict=True))
+        gate = per_sample(self._drift(images, start, iterates, anchor) < self.threshold, images)
+        # Between noise and nothing for images judged clean, the authors keep the noise on purpose.
+        idle = start if self.deviations["gate_off"] == "noise" else torch.zeros_like(start)
+        return (images + torch.where(gate, weighted, idle)).clamp(0, 1)
+
+    def _start(self, images: Tensor) -> Tensor:
+        if self.norm == "linf":
+            noise = self.draws.uniform(images, -self.eps, self.eps)
+        else:
+            direction = self.draws.normal(images)
+            radius = self.draws.uniform(images[:, 0, 0, 0], 0.0, self.eps)
+            noise = direction * per_sample(radius / lp_norm(direction, "l2"), direction)
+        return project(images + noise, images, norm=self.norm, eps=self.eps) - images
+
+    def _ascend(self, images: Tensor, start: Tensor, anchor: Tensor) -> list[Tensor]:
+        """d_0..d_N: sign ascent on the squared distance of unnormalised features, summed over the batch."""
+        iterates = [start]
+        for _ in range(self.steps):
+            with torch.enable_grad(), self._precision(images):
+                delta = iterates[-1].detach().requires_grad_()
+                distance = (self.backbone.encode_image(images + delta).float() - anchor).square().sum()
+            (gradient,) = torch.autograd.grad(distance, delta)
+            if self.norm == "linf":
+                move = self.step_size * gradient.sign()
+            else:
+                move = self.step_size * gradient / per_sample(lp_norm(gradient, "l2").clamp_min(1e-12), gradient)
+            iterates.append(project(images + delta.detach() + move, images, norm=self.norm, eps=self.eps) - images)
+        return iterates
+
+    def _drift(self, images: Tensor, start: Tensor, iterates: list[Tensor], anchor: Tensor) -> Tensor:
+        """tau [B]: relative drift of the unnormalised feature under the very noise d_0 that starts the ascent."""
+        gate = self.gate_backbone or self.backbone
+        with torch.no_grad(), self._precision(images):
+            noisy = gate.encode_image(images + start).float()
+            still = anchor if gate is self.backbone else gate.encode_image(images).float()
+        return (noisy - still).norm(dim=1) / still.norm(dim=1)
+
+    def _precision(self, images: Tensor) -> torch.autocast:
+        """The official evaluation runs inside CUDA autocast (fp16); CPUs have bf16 instead."""
+        kind = torch.float16 if images.is_cuda else torch.bfloat16
+        return torch.autocast(images.device.type, kind, enabled=self.deviations["precision"] == "autocast")
