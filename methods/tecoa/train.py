@@ -26,10 +26,10 @@ from ..fine_tuning import Objective, Recipe, fine_tune
 REPRODUCTION = Recipe(epochs=10, batch_size=256, learning_rate=1e-5, warmup=1000)
 # The same recipe for towers of 1-4 M parameters and some thousand pictures: fewer steps of larger length.
 EMBEDDED = {
-    "miniclip-cnn": Recipe(epochs=3, batch_size=50, learning_rate=5e-3, warmup=20),
+    "miniclip-cnn": Recipe(epochs=3, batch_size=50, learning_rate=2e-3, warmup=30),
     "miniclip-vit": Recipe(epochs=10, batch_size=128, learning_rate=1e-2, warmup=50),
 }
-BUDGET = {"miniclip-vit": 8 / 255}  # elsewhere the paper's 1/255
+BUDGET = {"miniclip-vit": 16 / 255}  # elsewhere the paper's 1/255
 
 
 def text_guided_adversarial_loss(*, eps: float, steps: int, step_size: float, attack_gradients: str) -> Objective:

@@ -64,11 +64,13 @@ class TTC(Defence):
     def counterattack(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] -> x + D, inside [0,1]."""
         start = self._start(images)
+        if self.steps == 0:  # the RN baseline
+            return images + start
         with torch.no_grad(), self._precision(images):
             anchor = self.backbone.encode_image(images).float()
-        iterates = self._ascend(images, start, anchor)
+        iterates, noisy = self._ascend(images, start, anchor)
         weighted = sum(w * d for w, d in zip(self.weights().tolist(), iterates, strict=True))
-        gate = per_sample(self._drift(images, start, iterates, anchor) < self.threshold, images)
+        gate = per_sample(self._drift(images, start, noisy, anchor) < self.threshold, images)
         # Between noise and nothing for images judged clean, the authors keep the noise on purpose.
         idle = start if self.deviations["gate_off"] == "noise" else torch.zeros_like(start)
         return (images + torch.where(gate, weighted, idle)).clamp(0, 1)
@@ -82,27 +84,32 @@ class TTC(Defence):
             noise = direction * per_sample(radius / lp_norm(direction, "l2"), direction)
         return project(images + noise, images, norm=self.norm, eps=self.eps) - images
 
-    def _ascend(self, images: Tensor, start: Tensor, anchor: Tensor) -> list[Tensor]:
-        """d_0..d_N: sign ascent on the squared distance of unnormalised features, summed over the batch."""
-        iterates = [start]
+    def _ascend(self, images: Tensor, start: Tensor, anchor: Tensor) -> tuple[list[Tensor], Tensor]:
+        """d_0..d_N: sign ascent on the squared distance of unnormalised features, summed over the batch.
+
+        Also the feature at d_0: the gate measures its drift, so tau costs no pass of its own.
+        """
+        iterates, features = [start], []
         for _ in range(self.steps):
             with torch.enable_grad(), self._precision(images):
                 delta = iterates[-1].detach().requires_grad_()
-                distance = (self.backbone.encode_image(images + delta).float() - anchor).square().sum()
+                feature = self.backbone.encode_image(images + delta).float()
+                distance = (feature - anchor).square().sum()
+            features.append(feature.detach())
             (gradient,) = torch.autograd.grad(distance, delta)
             if self.norm == "linf":
                 move = self.step_size * gradient.sign()
             else:
                 move = self.step_size * gradient / per_sample(lp_norm(gradient, "l2").clamp_min(1e-12), gradient)
             iterates.append(project(images + delta.detach() + move, images, norm=self.norm, eps=self.eps) - images)
-        return iterates
+        return iterates, features[0]
 
-    def _drift(self, images: Tensor, start: Tensor, iterates: list[Tensor], anchor: Tensor) -> Tensor:
+    def _drift(self, images: Tensor, start: Tensor, noisy: Tensor, still: Tensor) -> Tensor:
         """tau [B]: relative drift of the unnormalised feature under the very noise d_0 that starts the ascent."""
-        gate = self.gate_backbone or self.backbone
-        with torch.no_grad(), self._precision(images):
-            noisy = gate.encode_image(images + start).float()
-            still = anchor if gate is self.backbone else gate.encode_image(images).float()
+        if self.gate_backbone is not None:
+            with torch.no_grad(), self._precision(images):
+                noisy = self.gate_backbone.encode_image(images + start).float()
+                still = self.gate_backbone.encode_image(images).float()
         return (noisy - still).norm(dim=1) / still.norm(dim=1)
 
     def _precision(self, images: Tensor) -> torch.autocast:

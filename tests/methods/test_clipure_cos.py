@@ -1,0 +1,109 @@
+"""CLIPure-Cos: what its map does, as the paper intends and as released (sheet 4.2 and 4.3)."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.methods.clipure_cos.method import CLIPureCos
+
+RELEASED = {"step": "as_coded", "norm": "batch"}
+D = 768
+
+
+def at_cosine(n: int, cosine: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """n unit vectors [n, D] at this cosine to a unit target [D], in double precision."""
+    generator = torch.Generator().manual_seed(seed)
+    target = F.normalize(torch.randn(D, generator=generator, dtype=torch.float64), dim=0)
+    raw = torch.randn(n, D, generator=generator, dtype=torch.float64)
+    aside = F.normalize(raw - (raw @ target)[:, None] * target, dim=1)
+    return cosine * target + math.sqrt(1 - cosine**2) * aside, target
+
+
+def make(backbone: Backbone, target: Tensor, deviations: dict[str, str] | None = None, **kwargs: object) -> CLIPureCos:
+    defence = CLIPureCos(backbone, deviations, **kwargs)
+    defence.null_prompt = lambda: target  # type: ignore[method-assign]
+    return defence
+
+
+def test_closed_form_is_the_autograd_gradient(tiny_backbone: Backbone) -> None:
+    features, target = at_cosine(4, 0.2)
+    closed, auto = (make(tiny_backbone, target, {"graph": g})._gradient(features, target)
+                    for g in ("second-order", "first-order"))  # fmt: skip
+    assert torch.allclose(closed, auto, atol=1e-6)
+
+
+@pytest.mark.parametrize("deviations", [{}, RELEASED])
+def test_purified_stays_in_the_span(deviations: dict[str, str], tiny_backbone: Backbone) -> None:
+    features, target = at_cosine(4, 0.2)
+    purified = make(tiny_backbone, target, deviations).purify(features)
+    for z, k in zip(features, purified, strict=True):
+        plane = torch.linalg.qr(torch.stack([z, target], 1)).Q
+        assert torch.allclose(plane @ (plane.T @ k), k, atol=1e-9)
+
+
+def test_parity_of_the_released_steps(tiny_backbone: Backbone) -> None:
+    """Even: back at the start. Odd: 88.09 - 78.46 = 9.6 degrees beyond t (sheet 4.3: 'about 10')."""
+    features, target = at_cosine(1, 0.2)
+    even, odd = (make(tiny_backbone, target, RELEASED, iterations=i).purify(features) for i in (10, 11))
+    assert (even @ features.T).item() > 0.9999
+    assert (odd @ target).item() == pytest.approx(0.986, abs=0.002)
+    assert (odd @ features.T).item() == pytest.approx(0.033, abs=0.005)
+    beyond = odd - (odd @ target)[:, None] * target
+    assert (beyond @ features.T).item() < 0, "the image's own evidence changes sign"
+
+
+def test_even_steps_reflect_an_image_far_from_the_null_prompt(tiny_backbone: Backbone) -> None:
+    """Below cos(z0, t) = cos(88.09 deg) = 0.033 the first turn falls short of t: the pairs end at the mirror image."""
+    features, target = at_cosine(1, -0.05)
+    purified = make(tiny_backbone, target, RELEASED).purify(features)
+    assert (purified @ features.T).item() < -0.98
+
+
+@pytest.mark.parametrize(("batch", "degrees"), [(1, 88.09), (2, 87.3), (128, 69.3)])
+def test_first_rotation_depends_on_the_batch(batch: int, degrees: float, tiny_backbone: Backbone) -> None:
+    """arctan(30 / sqrt(B)) for equal angles (sheet 4.2)."""
+    features, target = at_cosine(batch, 0.2)
+    turned = make(tiny_backbone, target, RELEASED, iterations=1).purify(features)
+    angles = torch.rad2deg(torch.acos((turned * features).sum(1)))
+    assert angles.tolist() == pytest.approx([degrees] * batch, abs=0.2)
+
+
+def test_only_the_batch_norm_couples_samples(tiny_backbone: Backbone) -> None:
+    features, target = at_cosine(32, 0.2)
+    for norm, coupled in (("per-sample", False), ("batch", True)):
+        defence = make(tiny_backbone, target, {"norm": norm}, step=1.0)
+        alone = torch.cat([defence.purify(f[None]) for f in features])
+        assert torch.allclose(defence.purify(features), alone, atol=1e-6) != coupled
+        assert defence.batch_coupled == coupled
+
+
+def test_small_steps_climb(tiny_backbone: Backbone) -> None:
+    """Step 0.1: cos(z, t) rises 0.2 -> 0.9 and more in ten steps (sheet 4.3)."""
+    features, target = at_cosine(1, 0.2)
+    cosines = [(make(tiny_backbone, target, iterations=i).purify(features) @ target).item() for i in range(11)]
+    assert cosines == sorted(cosines) and cosines[-1] > 0.9
+
+
+def test_released_gradient_is_dead_and_second_order_restores_it(tiny_backbone: Backbone) -> None:
+    features, target = at_cosine(2, 0.2)
+    direction = torch.randn(2, D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def passed(graph: str) -> float:
+        leaf = features.clone().requires_grad_()
+        purified = make(tiny_backbone, target, {**RELEASED, "graph": graph}).purify(leaf)
+        (gradient,) = torch.autograd.grad((purified * direction).sum(), leaf)
+        return float(gradient.norm() / direction.norm())
+
+    assert passed("first-order") < 1e-6
+    assert passed("second-order") == pytest.approx(1.0, abs=0.1)
+
+
+def test_null_prompt_and_precision_switches(tiny_backbone: Backbone, images: Tensor, prompts: "object") -> None:
+    base = CLIPureCos(tiny_backbone)
+    assert not torch.allclose(base.null_prompt(), CLIPureCos(tiny_backbone, {"null_prompt": "ensemble"}).null_prompt())
+    half = CLIPureCos(tiny_backbone, {"precision": "half"})
+    assert not torch.equal(base(images, prompts), half(images, prompts))  # type: ignore[arg-type]
