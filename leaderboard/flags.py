@@ -7,7 +7,7 @@ from itertools import combinations
 from vlm_gauntlet.fixtures.records import Outcome
 
 from .statistics import sign_test
-from .worst_case import different_samples, robust_fractions
+from .worst_case import robust_fractions
 
 # Fired on a white-box outcome, these mean that the gradient told the attacker nothing.
 MASKING = frozenset({"dead-gradient", "zero-gradient", "robust-above-clean"})
@@ -45,12 +45,10 @@ def transfer_beats_white_box(transfer: Sequence[Outcome], white_box: Sequence[Ou
     Source: Athalye et al. 2018, section 3.1: white-box attacks should be the stronger ones.
     """
     found = []
-    for blind in transfer:
-        for seeing in white_box:
-            if different_samples([blind, seeing]):
-                continue
-            ours, theirs = robust_fractions(blind), robust_fractions(seeing)
-            if sign_test([ours[i] for i in ours], [theirs[i] for i in ours]) < CHANCE:
+    seen = [(outcome, robust_fractions(outcome)) for outcome in white_box]
+    for blind, ours in ((outcome, robust_fractions(outcome)) for outcome in transfer):
+        for seeing, theirs in seen:
+            if ours.keys() == theirs.keys() and sign_test(list(ours.values()), [theirs[i] for i in ours]) < CHANCE:
                 more = sum(ours[i] < theirs[i] for i in ours)
                 meaning = f"it breaks {more} samples that {seeing.cell.protocol.id} leaves: the gradient misleads"
                 found.append(Flag("transfer-beats-white-box", blind.cell.protocol.id, meaning))
@@ -60,7 +58,8 @@ def transfer_beats_white_box(transfer: Sequence[Outcome], white_box: Sequence[Ou
 def recipe(outcome: Outcome) -> str:
     """The protocol's id without its budget."""
     threat = outcome.cell.protocol.threat
-    return outcome.cell.protocol.id.removesuffix(f"-{threat.norm}-{str(threat.eps).replace('/', '-')}")
+    name: str = outcome.cell.protocol.id
+    return name.removesuffix(f"-{threat.norm}-{str(threat.eps).replace('/', '-')}")
 
 
 def more_budget_more_accuracy(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Flag]]:
@@ -72,11 +71,11 @@ def more_budget_more_accuracy(outcomes: Sequence[Outcome]) -> list[tuple[Outcome
     Source: Athalye et al. 2018, section 3.1: more distortion must not hurt the attacker.
     """
     found = []
-    for small, large in combinations(sorted(outcomes, key=lambda o: o.cell.protocol.threat.eps), 2):
-        if small.cell.protocol.threat.eps == large.cell.protocol.threat.eps or different_samples([small, large]):
+    ordered = [(o, robust_fractions(o)) for o in sorted(outcomes, key=lambda o: o.cell.protocol.threat.eps)]
+    for (small, before), (large, after) in combinations(ordered, 2):
+        if small.cell.protocol.threat.eps == large.cell.protocol.threat.eps or before.keys() != after.keys():
             continue
-        before, after = robust_fractions(small), robust_fractions(large)
-        if sign_test([before[i] for i in before], [after[i] for i in before]) < CHANCE:
+        if sign_test(list(before.values()), [after[i] for i in before]) < CHANCE:
             meaning = (
                 f"accuracy rises from {small.robust_accuracy:.1%} to {large.robust_accuracy:.1%} as eps grows "
                 f"from {small.cell.protocol.threat.eps} to {large.cell.protocol.threat.eps}: the attack fails"

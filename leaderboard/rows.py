@@ -1,7 +1,7 @@
 """From outcomes to rows: one row is a method under a threat model on a data set."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -15,7 +15,7 @@ from vlm_gauntlet.methods.registry import method
 
 from .flags import Flag, indicator_flags, more_budget_more_accuracy, recipe, transfer_beats_white_box
 from .statistics import Estimate, mean_of
-from .worst_case import WorstCase, by_strength, different_samples, worst_case
+from .worst_case import WorstCase, by_strength, different_samples, robust_fractions, worst_case
 
 State = Literal["valid", "masked", "transfer only", "not comparable", "no attack"]
 Block = tuple[str, str, str, Fraction, str, str]
@@ -30,6 +30,7 @@ class Row:
         state: `valid`; `masked`: a masking indicator fired and no adaptive attack answered it; `transfer only`: nobody
             attacked the defence itself; `not comparable`: the attacks saw different samples; `no attack`.
         outcomes: newest edition only, weakest attacker first.
+        columns: attacker's knowledge -> worst case over the attacks that have it.
         worst: over transfer, white-box and adaptive attacks; None unless `valid` or `masked`.
         left_out: outcomes of the same cell ids made by other code, data or limits.
     """
@@ -42,6 +43,7 @@ class Row:
     state: State
     outcomes: tuple[Outcome, ...]
     clean: Estimate
+    columns: dict[str, Estimate]
     worst: WorstCase | None
     flags: tuple[Flag, ...]
     problem: str
@@ -61,8 +63,7 @@ class Row:
 
     def under(self, knowledge: str) -> Estimate | None:
         """Worst case over the attacks with this knowledge; None where there is none or samples differ."""
-        chosen = [o for o in self.outcomes if o.cell.protocol.threat.knowledge == knowledge]
-        return worst_case(chosen).accuracy if chosen and not different_samples(chosen) else None
+        return self.columns.get(knowledge)
 
     @property
     def card(self) -> Card | None:
@@ -72,14 +73,15 @@ class Row:
     @property
     def passes(self) -> float:
         """Image-encoder passes (forward and backward) that the defence takes for one prediction."""
-        outcome = self.outcomes[0]
-        return (outcome.defence_cost.forward + outcome.defence_cost.backward) / predictions(outcome)
+        first = self.outcomes[0]
+        passes: float = (first.defence_cost.forward + first.defence_cost.backward) / first.n
+        return passes
 
-
-def predictions(outcome: Outcome) -> int:
-    """Predictions behind the defence's cost: each draw of each sample, clean and (under attack) attacked."""
-    sides = 1 if outcome.cell.protocol.threat.knowledge == "none" else 2
-    return outcome.n * outcome.draws * sides
+    @property
+    def attack_passes(self) -> float:
+        """Image-encoder passes that all attacks of the row took together, for one sample."""
+        passes: float = sum((o.attack_cost.forward + o.attack_cost.backward) / o.n for o in self.outcomes)
+        return passes
 
 
 @cache
@@ -104,6 +106,15 @@ def _newest(group: Sequence[Outcome]) -> list[Outcome]:
         if _edition(outcome) == latest:
             chosen[outcome.cell.protocol.id] = outcome
     return by_strength(list(chosen.values()))
+
+
+def _columns(kinds: Mapping[str, Sequence[Outcome]]) -> dict[str, Estimate]:
+    return {
+        # One attack is its own worst case, without the bookkeeping of who broke what.
+        knowledge: worst_case(chosen).accuracy if len(chosen) > 1 else mean_of([*robust_fractions(chosen[0]).values()])
+        for knowledge, chosen in kinds.items()
+        if knowledge != "none" and chosen and not different_samples(chosen)
+    }
 
 
 def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
@@ -131,7 +142,8 @@ def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
     return Row(
         method=cell.method, backbone=cell.backbone, dataset=cell.dataset, threat=threat, seed=cell.seed, state=state,
         outcomes=tuple(outcomes), clean=mean_of(fractions),
-        worst=worst_case(attacks) if state in ("valid", "masked") else None, flags=tuple(flags),
+        columns=_columns(kinds), worst=worst_case(attacks) if state in ("valid", "masked") else None,
+        flags=tuple(flags),
         problem=f"different samples: {difference}; run all protocols with the same --limit" if difference else "",
         left_out=len(group) - len(outcomes),
     )  # fmt: skip

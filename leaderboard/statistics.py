@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.stats import binomtest
+from scipy.special import bdtrc
 from statsmodels.stats.proportion import proportion_confint
 
 from vlm_gauntlet.fixtures.errors import GauntletError
@@ -54,4 +54,4 @@ def sign_test(lower: Sequence[float], higher: Sequence[float]) -> float:
     """One-sided p-value that `higher` wins more samples than `lower` only by chance (paired, exact, ties dropped)."""
     wins = sum(h > low for low, h in zip(lower, higher, strict=True))
     losses = sum(h < low for low, h in zip(lower, higher, strict=True))
-    return float(binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue) if wins + losses else 1.0
+    return float(bdtrc(wins - 1, wins + losses, 0.5)) if wins else 1.0

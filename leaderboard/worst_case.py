@@ -77,11 +77,11 @@ def worst_case(outcomes: Sequence[Outcome]) -> WorstCase:
             where=outcomes[0].cell.id, fix="run all protocols with the same --limit",
         )  # fmt: skip
     ordered = by_strength(outcomes)
-    fractions = [robust_fractions(outcome) for outcome in ordered]
+    columns = [[found[s.id] for s in ordered[0].samples] for found in map(robust_fractions, ordered)]
     worst: list[float] = []
     breakers: Counter[str] = Counter()
-    for sample in ordered[0].samples:
-        hits = [found[sample.id] for found in fractions]
+    for position, sample in enumerate(ordered[0].samples):
+        hits = [column[position] for column in columns]
         least = min(hits)
         worst.append(least)
         if sample.clean == 0:

@@ -1,0 +1,80 @@
+"""The rows for other programs: CSV, JSON and a LaTeX table."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from .rows import Row, headline
+from .statistics import Estimate
+from .table import HEADERS, breaker, flag_names, label, worst_words
+from .words import interval, threat_words
+
+KNOWLEDGE = ("transfer", "white-box", "adaptive")
+
+
+def _numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    field = name.replace("-", "_")
+    return {
+        field: estimate.value if estimate else None,
+        f"{field}_low": estimate.low if estimate else None,
+        f"{field}_high": estimate.high if estimate else None,
+    }
+
+
+def record(row: Row) -> dict[str, object]:
+    """One row as flat data; fractions in [0, 1], `worst_case` only where it is valid."""
+    valid = row.worst.accuracy if row.worst and row.state == "valid" else None
+    made: dict[str, object] = {
+        "method": row.method, "backbone": row.backbone, "dataset": row.dataset, "norm": row.threat.norm,
+        "eps": str(row.threat.eps), "modality": row.threat.modality, "seed": row.seed, "n": row.clean.n,
+        "state": row.state, **_numbers("clean", row.clean),
+    }  # fmt: skip
+    for knowledge in KNOWLEDGE:
+        made |= _numbers(knowledge, row.under(knowledge))
+    made |= _numbers("worst_case", valid)
+    made |= {
+        "broken_mostly_by": row.worst.breakers[0][0] if row.worst and row.worst.breakers else "",
+        "defence_passes": row.passes, "attack_passes": row.attack_passes, "flags": " ".join(flag_names(row)),
+        "problem": row.problem, "outcomes": " ".join(o.key for o in row.outcomes),
+    }  # fmt: skip
+    return made
+
+
+def to_json(found: Sequence[Row]) -> str:
+    """All rows as a JSON array, one object a row."""
+    return json.dumps([record(row) for row in found], indent=1, allow_nan=False) + "\n"
+
+
+def to_csv(found: Sequence[Row]) -> str:
+    """All rows as CSV with a header; an absent number is an empty field."""
+    text = io.StringIO()
+    records = [record(row) for row in found]
+    if records:
+        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+    return text.getvalue()
+
+
+def to_latex(found: Sequence[Row]) -> str:
+    """The tables of the front page as LaTeX (booktabs), one `table` a block, every name escaped."""
+    tables = []
+    for (backbone, dataset, *_), block in headline(found).items():
+        lines = [
+            [label(r), str(r.clean.n), interval(r.clean), *(interval(r.under(k)) for k in KNOWLEDGE),
+             worst_words(r), breaker(r)]
+            for r in block
+        ]  # fmt: skip
+        body = tabulate(lines, HEADERS[:8], tablefmt="latex_booktabs", disable_numparse=True)
+        caption = _tex(f"{backbone}, {dataset}, ") + threat_words(block[0].threat).replace("L∞", r"$L_\infty$")
+        note = r"Accuracy in \%, 95\,\% Wilson interval."
+        caption = caption.replace("ε", r"$\varepsilon$")
+        tables.append(f"\\begin{{table}}\n\\caption{{{caption}. {note}}}\n{body.replace('–', '--')}\n\\end{{table}}\n")
+    return "\n".join(tables)
+
+
+def _tex(text: str) -> str:
+    return "".join(f"\\{c}" if c in "_&%$#{}" else c for c in text)

@@ -1,0 +1,123 @@
+"""The static site: front page, one page a method and one a data set, every raw outcome, the tables as files."""
+
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.records import Outcome
+
+from . import table, words
+from .chart import chart_of
+from .exports import to_csv, to_json, to_latex
+from .flags import MASKING
+from .rows import Row, card_of, headline, rows
+from .statistics import wilson
+from .worst_case import NEVER_BROKEN, WRONG_ANYWAY
+
+TEMPLATES = Path(__file__).parent / "templates"
+MARKER = ".gauntlet-site"
+
+
+def environment() -> Environment:
+    """The Jinja environment. Escaping is on for every template: `select_autoescape` would miss `.html.j2`."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "percent": words.percent, "interval": words.interval, "threat": words.threat_words, "file": words.file_name,
+        "protocol": words.protocol_words, "command": words.command, "label": table.label, "breaker": table.breaker,
+        "flag_names": table.flag_names,
+    }  # fmt: skip
+    made.globals |= {
+        "wilson": wilson, "MASKING": MASKING, "NEVER_BROKEN": NEVER_BROKEN, "WRONG_ANYWAY": WRONG_ANYWAY,
+        "chart_of": chart_of,
+    }  # fmt: skip
+    return made
+
+
+def build_site(outcomes: Sequence[Outcome], out: Path, *, made: datetime | None = None) -> Path:
+    """Renders the board into a folder, whole or not at all.
+
+    Args:
+        outcomes: what the board shows; may be empty.
+        out: a folder that is absent, empty, or an earlier site.
+        made: time shown on the pages, default now.
+
+    Returns:
+        The front page.
+
+    Raises:
+        GauntletError: `out` holds something that is not a site of ours; it is left as it was.
+    """
+    out = out.absolute()
+    _refuse_foreign(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        fresh.chmod(0o755)
+        # The folder is renamed as a whole, which makes all of its files appear at once.
+        _write_pages(outcomes, fresh, made or datetime.now(UTC))
+        old = fresh.with_name(f"{fresh.name}.old")
+        if out.exists():
+            os.replace(out, old)
+        os.replace(fresh, out)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return out / "index.html"
+
+
+def _refuse_foreign(out: Path) -> None:
+    if not out.exists() or (out.is_dir() and ((out / MARKER).is_file() or not any(out.iterdir()))):
+        return
+    raise GauntletError(
+        f"{out} holds something else", expected=f"no folder, an empty one, or an earlier site (with {MARKER})",
+        where="--out", fix="choose another folder; nothing was changed",
+    )  # fmt: skip
+
+
+def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None:
+    found = rows(outcomes)
+    by_method: dict[str, list[Row]] = defaultdict(list)
+    by_dataset: dict[str, list[Row]] = defaultdict(list)
+    for row in found:
+        by_method[row.method].append(row)
+        by_dataset[row.dataset].append(row)
+    pages = environment()
+    shared = {"made": made.strftime("%-d %B %Y, %H:%M UTC"), "count": len(outcomes)}
+    index, method_page, dataset_page = (pages.get_template(f"{n}.html.j2") for n in ("index", "method", "dataset"))
+
+    def write(name: str, text: str) -> None:
+        path = out / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    controls = [r for r in found if r.method == "undefended" or (r.threat.norm != "none" and r.threat.eps == 0)]
+    write("index.html", index.render(
+        **shared, root="", blocks=headline(found), controls=controls, methods=sorted(by_method),
+        datasets=sorted(by_dataset),
+    ))  # fmt: skip
+    for name, theirs in by_method.items():
+        page = method_page.render(**shared, root="../", name=name, card=card_of(name), rows=theirs)
+        write(f"methods/{words.file_name(name)}.html", page)
+    for name, theirs in by_dataset.items():
+        page = dataset_page.render(**shared, root="../", name=name, blocks=headline(theirs))
+        write(f"datasets/{words.file_name(name)}.html", page)
+    for outcome in outcomes:
+        write(f"outcomes/{outcome.key}.json", outcome.model_dump_json(indent=1) + "\n")
+    write("style.css", (TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    write("results.csv", to_csv(found))
+    write("results.json", to_json(found))
+    write("table.tex", to_latex(found))
+    write(MARKER, "This folder was made by `gauntlet board` and is replaced as a whole.\n")

@@ -1,0 +1,59 @@
+"""The board as text: one table a backbone, data set and threat model."""
+
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from vlm_gauntlet.fixtures.records import Outcome
+
+from .rows import Row, headline, rows
+from .words import interval, percent, threat_words
+
+HEADERS = ("method", "n", "clean", "transfer", "white-box", "adaptive", "worst case", "broken mostly by", "flags")
+
+
+def worst_words(row: Row) -> str:
+    """The worst case with interval, or why there is none."""
+    if row.state == "valid" and row.worst:
+        return interval(row.worst.accuracy)
+    if row.state == "masked" and row.worst:
+        return f"masked ({percent(row.worst.accuracy.value)})"
+    return row.state
+
+
+def breaker(row: Row) -> str:
+    """The protocol that broke most samples, with the count."""
+    if not row.worst or not row.worst.breakers:
+        return "–"
+    name, count = row.worst.breakers[0]
+    return f"{name} ({count})"
+
+
+def label(row: Row) -> str:
+    """The method, with its seed where that is not 0."""
+    return f"{row.method} (seed {row.seed})" if row.seed else row.method
+
+
+def flag_names(row: Row) -> list[str]:
+    """Names of the row's flags, each once."""
+    return list(dict.fromkeys(flag.name for flag in row.flags))
+
+
+def _line(row: Row) -> list[str]:
+    def known(knowledge: str) -> str:
+        return interval(row.under(knowledge))
+
+    return [label(row), str(row.clean.n), interval(row.clean), known("transfer"), known("white-box"),
+            known("adaptive"), worst_words(row), breaker(row), ", ".join(flag_names(row)) or "–"]  # fmt: skip
+
+
+def text_table(outcomes: Sequence[Outcome]) -> str:
+    """All tables of the front page as text; accuracies in per cent with 95 % Wilson intervals, sorted by worst case."""
+    blocks = []
+    for (backbone, dataset, *_), found in headline(rows(outcomes)).items():
+        title = f"{backbone} · {dataset} · {threat_words(found[0].threat)}"
+        # Text cells stay text: tabulate would otherwise read "41.20" as a number and drop the zero.
+        blocks.append(
+            f"{title}\n{tabulate([_line(r) for r in found], HEADERS, tablefmt='simple', disable_numparse=True)}"
+        )
+    return "\n\n".join(blocks) if blocks else "no outcomes yet: run `gauntlet run --help`"

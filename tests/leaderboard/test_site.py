@@ -1,0 +1,211 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.leaderboard.site import MARKER, build_site, environment
+
+from .factory import MADE, fired, outcome
+
+TRANSFER, PGD = "pgd-10-transfer-linf-1-255", "pgd-10-white-box-linf-1-255"
+APGD, ADAPTIVE = "apgd-ce-white-box-linf-1-255", "pgd-20-adaptive-linf-1-255"
+SCRIPT = "evil:<script>alert(1)</script>&\"'"
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+def board() -> list[Outcome]:
+    masked = fired("dead-gradient")
+    return [
+        outcome("0" * 8, PGD, method="undefended"),
+        outcome("1" * 8, "pgd-10-white-box-linf-0", method="undefended"),
+        outcome("11110000", PGD),
+        outcome("11000000", APGD),
+        outcome("11111100", TRANSFER, method="ttc", passes=5),
+        outcome("11111000", PGD, method="ttc", indicators=[masked], passes=5),
+        outcome("10000000", ADAPTIVE, method="ttc", passes=5),
+        outcome("11111110", PGD, method="clipure_cos+as_coded", indicators=[masked]),
+        outcome("11111111", TRANSFER, method="my_pkg.mod:Mine"),
+        outcome("1111", PGD, method="aom"),
+        outcome("11111111", APGD, method="aom"),
+        outcome("11111111", PGD, method=SCRIPT, dataset="a/../<b>"),
+        outcome("1" * 8, "clean", method="tecoa", dataset="other"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_site(board(), tmp_path_factory.mktemp("board") / "site", made=MADE).parent
+
+
+class Page(HTMLParser):
+    """Checks nesting; collects ids, links, resources and attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.resources: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag not in VOID:
+            self.open.append(tag)
+        if identity := found.get("id"):
+            self.ids.append(identity)
+        if tag == "a":
+            self.links.append(found["href"] or "")
+        self.resources += [value or "" for key, value in attrs if key == "src" or (tag == "link" and key == "href")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+
+def pages(site: Path) -> dict[Path, Page]:
+    return {path: Page(path.read_text()) for path in sorted(site.rglob("*.html"))}
+
+
+def test_every_page_is_well_formed(site: Path) -> None:
+    found = pages(site)
+    assert len(found) == 1 + 7 + 3
+    for path, page in found.items():
+        assert len(page.ids) == len(set(page.ids)), path
+        labels = [v for _, a in page.tags for k in ("aria-labelledby",) for v in (a.get(k) or "").split()]
+        assert set(labels) <= set(page.ids), path
+        assert ("html", {"lang": "en"}) in page.tags
+        assert [t for t, _ in page.tags].count("h1") == 1
+
+
+def test_internal_links_lead_somewhere(site: Path) -> None:
+    for path, page in pages(site).items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme:
+                assert parts.scheme == "https"
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.is_file() and target.is_relative_to(site), f"{path.name}: {link}"
+            if parts.fragment:
+                assert parts.fragment in Page(target.read_text()).ids, f"{path.name}: {link}"
+
+
+def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(site: Path) -> None:
+    for path, page in pages(site).items():
+        assert all(not urlsplit(r).scheme and not r.startswith("//") for r in page.resources), path
+        assert not [t for t, _ in page.tags if t in ("script", "iframe", "object", "style", "img")], path
+        assert not [k for _, a in page.tags for k in a if k.startswith("on") or k == "style"], path
+    assert "http" not in (site / "style.css").read_text() and "@import" not in (site / "style.css").read_text()
+
+
+def test_tables_are_accessible(site: Path) -> None:
+    for path, page in pages(site).items():
+        tags = [t for t, _ in page.tags]
+        assert tags.count("table") == tags.count("caption"), path
+        assert all(a.get("scope") in ("col", "row") for t, a in page.tags if t == "th"), path
+        boxes = [a for t, a in page.tags if t == "div" and a.get("class") == "scroll"]
+        assert len(boxes) == tags.count("table"), path
+        assert all(a.get("tabindex") == "0" and a.get("aria-label") for a in boxes), path
+
+
+def test_escaping_is_really_on(site: Path) -> None:
+    assert environment().from_string("{{ x }}").render(x="<b>") == "&lt;b&gt;"
+    texts = [p.read_text() for p in site.rglob("*.html")]
+    assert any("&lt;script&gt;alert(1)" in t for t in texts)
+    assert not any("<script" in t for t in texts)
+
+
+def test_file_names_are_safe_and_distinct(site: Path) -> None:
+    names = [p.name for folder in ("methods", "datasets") for p in (site / folder).iterdir()]
+    assert all(re.fullmatch(r"[A-Za-z0-9_=+-]+\.html", name) for name in names)
+    assert len(list((site / "methods").iterdir())) == len({o.cell.method for o in board()})
+
+
+def row_of(site: Path, method: str) -> str:
+    text = (site / "index.html").read_text()
+    return next(r for r in re.findall(r"<tr.*?</tr>", text, re.S) if f'class="sub">{method}' in r)
+
+
+def test_marks_are_words_as_well_as_colours(site: Path) -> None:
+    assert "masked" in row_of(site, "clipure_cos") and 'class="unranked"' in row_of(site, "clipure_cos")
+    assert "transfer only" in row_of(site, "my_pkg.mod:Mine") and "not ranked" in row_of(site, "my_pkg.mod:Mine")
+    answered = row_of(site, "ttc")
+    assert "◌" not in answered and "dead-gradient" in answered and "12.5" in answered
+    assert "--limit" in row_of(site, "aom")
+
+
+def test_method_page_tells_everything(site: Path) -> None:
+    text = (site / "methods" / "tecoa.html").read_text()
+    for o in (o for o in board() if o.cell.method == "tecoa"):
+        assert f"gauntlet run --method tecoa --backbone tiny --dataset {o.cell.dataset} " in text
+        for part in (o.key, o.bits_digest, o.cell.protocol.digest, o.cell.protocol.title.replace("'", "&#39;")):
+            assert part in text
+    assert "Zero-Shot Adversarial Robustness" in text and "2 never broken" in text
+    deviating = (site / "methods" / "clipure_cos+as_coded.html").read_text()
+    assert "Where paper and code differ" in deviating and "(what the official code does)" in deviating
+    assert "not registered" in (site / "methods" / next(
+        p.name for p in (site / "methods").iterdir() if p.name.startswith("my_pkg"))).read_text()  # fmt: skip
+
+
+def test_raw_outcomes_are_beside(site: Path) -> None:
+    for o in board():
+        assert Outcome.model_validate_json((site / "outcomes" / f"{o.key}.json").read_bytes()) == o
+    assert (
+        len(json.loads((site / "results.json").read_text())) == len((site / "results.csv").read_text().splitlines()) - 1
+    )
+
+
+def test_same_outcomes_same_bytes(site: Path, tmp_path: Path) -> None:
+    again = build_site(list(reversed(board())), tmp_path / "again", made=MADE).parent
+    assert {p.relative_to(site): p.read_bytes() for p in site.rglob("*") if p.is_file()} == {
+        p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()
+    }
+
+
+def test_an_empty_board_is_a_board(tmp_path: Path) -> None:
+    Page(text := build_site([], tmp_path / "site").read_text())
+    assert "No outcomes yet" in text
+
+
+def test_a_site_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    out.mkdir()
+    build_site([outcome("10", method="gone")], out)
+    build_site([outcome("10")], out)
+    assert [p.name for p in (out / "methods").iterdir()] == ["tecoa.html"]
+    assert (out / MARKER).is_file() and [p.name for p in tmp_path.iterdir()] == ["site"]
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "chapter.tex").write_text("years of work")
+    for target in (out, out / "chapter.tex"):
+        with pytest.raises(GauntletError, match="nothing was changed"):
+            build_site([outcome("10")], target)
+    assert [p.name for p in out.iterdir()] == ["chapter.tex"]
+
+
+def test_a_failed_build_leaves_the_old_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "site"
+    before = build_site([outcome("10")], out).read_bytes()
+
+    def fails(*_: object) -> str:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("vlm_gauntlet.leaderboard.site.to_latex", fails)
+    with pytest.raises(OSError, match="disk full"):
+        build_site([outcome("11")], out)
+    assert (out / "index.html").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["site"]
