@@ -1,68 +1,127 @@
-"""Geometry of the chart: worst case against clean accuracy, a disc for each method, its area the cost."""
+"""Worst case against clean accuracy as an inline SVG: matplotlib draws it, the page's style sheet colours it."""
 
+import io
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from xml.etree import ElementTree
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from .rows import Row
+from .table import label
+from .words import percent
 
-LEFT, RIGHT, TOP, BOTTOM = 60.0, 420.0, 20.0, 300.0
-LABELS, LINE = 452.0, 19.0
-
-
-@dataclass(frozen=True)
-class Point:
-    """A disc with its whisker, and its label in the column on the right; all in pixels of the drawing."""
-
-    row: Row
-    x: float
-    y: float
-    low: float
-    high: float
-    radius: float
-    label_x: float
-    label_y: float
+SVG = "http://www.w3.org/2000/svg"
+LINK = "{http://www.w3.org/1999/xlink}href"
+# Drawn in these, then handed over to the style sheet, so that dark pages and print can differ.
+INK, SOFT, LINE, FILL = "#010101", "#020202", "#030303", "#040404"
+VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", FILL: "var(--fill)"}
+LIMITS = (0.04, 0.08, 0.2, 0.4, 0.6, 0.8, 1.0)
+SETTINGS = {"svg.hashsalt": "vlm-gauntlet", "svg.fonttype": "none", "font.size": 10, "text.parse_math": False}
 
 
-@dataclass(frozen=True)
-class Chart:
-    """Points and ticks (pixel, text) of both axes."""
-
-    points: tuple[Point, ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
-    height: float
+def charted(rows: Sequence[Row]) -> list[Row]:
+    """The rows that a chart shows: those with a valid worst case, best first."""
+    return [row for row in rows if row.state == "valid" and row.worst]
 
 
-def chart_of(rows: Sequence[Row]) -> Chart | None:
-    """The chart of a block's valid rows; None for fewer than two. Quarters of the scale are round."""
-    ranked = [(row, row.worst.accuracy) for row in rows if row.state == "valid" and row.worst]
-    if len(ranked) < 2:
+def chart(rows: Sequence[Row], name: str, subject: str) -> Markup | None:
+    """Draws the valid rows of one block; None for fewer than two.
+
+    Args:
+        name: prefix of every id in the drawing, unique in its page.
+        subject: block in words, for the title that screen readers speak.
+    """
+    points = charted(rows)
+    if len(points) < 2:
         return None
-    need = max(worst.high for _, worst in ranked)
-    top = next(limit for limit in (0.04, 0.08, 0.2, 0.4, 0.6, 0.8, 1.0) if need <= limit)
-
-    def across(value: float) -> float:
-        return LEFT + (RIGHT - LEFT) * value
-
-    def up(value: float) -> float:
-        return BOTTOM - (BOTTOM - TOP) * value / top
-
-    points = []
-    # Labels stand in one column, in the order of the discs, so that they can never cover one another.
-    ordered = sorted(ranked, key=lambda pair: (-pair[1].value, -pair[0].clean.value))
-    spare = max(TOP + 4, min(up(ordered[0][1].value), BOTTOM - LINE * (len(ordered) - 1)))
-    for place, (row, worst) in enumerate(ordered):
-        y = up(worst.value)
-        label_y = max(spare, min(y, BOTTOM - LINE * (len(ordered) - 1 - place)))
-        spare = label_y + LINE
-        points.append(
-            Point(row, across(row.clean.value), y, up(worst.low), up(worst.high),
-                  min(3 + row.passes**0.5, 14), LABELS, label_y)
-        )  # fmt: skip
-    quarters = (0.0, 0.25, 0.5, 0.75, 1.0)
-    return Chart(
-        points=tuple(points),
-        x_ticks=tuple((across(q), f"{100 * q:g}") for q in quarters),
-        y_ticks=tuple((up(q * top), f"{100 * q * top:g}") for q in quarters),
-        height=max(350.0, spare + 20),
+    with matplotlib.rc_context(SETTINGS):
+        figure = _draw(points)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    said = "; ".join(
+        f"{label(row)}: clean {percent(row.clean.value)}, worst case {percent(row.worst.accuracy.value)}, "
+        f"{row.passes:.3g} encoder passes"
+        for row in points
+        if row.worst
     )
+    return _embeddable(drawn.getvalue(), name, f"Worst case against clean accuracy in per cent, {subject}", said)
+
+
+def _draw(points: Sequence[Row]) -> Figure:
+    figure = Figure(figsize=(6.4, max(3.4, 0.2 * len(points) + 1.0)), layout=None)
+    axes = figure.add_axes((0.09, 0.16, 0.54, 0.8))
+    worst = [row.worst.accuracy for row in points if row.worst]
+    clean = [100 * row.clean.value for row in points]
+    heights = [100 * estimate.value for estimate in worst]
+    top = 100 * next(limit for limit in LIMITS if max(e.high for e in worst) <= limit)
+    axes.set(xlim=(0, 100), ylim=(0, top), xlabel="clean accuracy, %", ylabel="worst case, %")
+    axes.set_xticks(range(0, 101, 25))
+    axes.set_yticks([top * quarter / 4 for quarter in range(5)])
+    axes.vlines(clean, [100 * e.low for e in worst], [100 * e.high for e in worst], colors=FILL, alpha=0.4, linewidth=1.5)
+    sizes = [min(20 + 8 * row.passes, 320) for row in points]
+    axes.scatter(clean, heights, s=sizes, c=FILL, alpha=0.85, linewidths=0, clip_on=False, zorder=3)
+    for place, (row, x, y) in enumerate(zip(points, clean, heights, strict=True)):
+        # Labels stand in one column in the order of the discs, so that they never cover one another.
+        height = 0.97 - 0.94 * place / max(len(points) - 1, 14)
+        text = f"{shorten(label(row))} ({row.passes:.3g})"
+        axes.annotate(
+            text, (x, y), xytext=(1.06, height), textcoords="axes fraction", color=INK, va="center",
+            arrowprops={"arrowstyle": "-", "color": SOFT, "alpha": 0.35, "linewidth": 0.6, "relpos": (0, 0.5),
+                        "patchA": None, "shrinkA": 3, "shrinkB": 0},
+        )  # fmt: skip
+    axes.grid(color=LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=SOFT, length=0)
+    axes.xaxis.label.set_color(SOFT)
+    axes.yaxis.label.set_color(SOFT)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def shorten(text: str) -> str:
+    """At most 20 characters; the whole name is in the description and in the table."""
+    return text if len(text) <= 20 else f"{text[:19]}…"
+
+
+def _embeddable(drawn: bytes, name: str, title: str, said: str) -> Markup:
+    """Matplotlib's file as an element of a page: no style attribute (the page forbids them), ids that cannot clash."""
+    for namespace, prefix in ((SVG, ""), (LINK[1:].partition("}")[0], "xlink")):
+        ElementTree.register_namespace(prefix, namespace)
+    root = ElementTree.fromstring(drawn)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+                parent.remove(child)
+    used = {part.get(LINK, "").removeprefix("#") for part in root.iter()}
+    used |= set(re.findall(r"url\(#([^)]+)\)", drawn.decode()))
+    for part in root.iter():
+        for declaration in filter(None, part.attrib.pop("style", "").split(";")):
+            key, _, value = declaration.partition(":")
+            _set_style(part, key.strip(), value.strip())
+        for key, value in list(part.attrib.items()):
+            if key == "id" and value not in used:
+                part.attrib.pop(key)
+            elif key == "id":
+                part.set(key, f"{name}-{value}")
+            elif key == LINK:
+                part.set(key, f"#{name}-{value.removeprefix('#')}")
+            else:
+                part.set(key, VARIABLES.get(value, value).replace("url(#", f"url(#{name}-"))
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    for tag, text in (("desc", said), ("title", title)):
+        element = ElementTree.Element(f"{{{SVG}}}{tag}", {"id": f"{name}-{tag}"})
+        element.text = text
+        root.insert(0, element)
+    root.attrib |= {"class": "chart", "role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 - serialised by a parser, escaped
+
+
+def _set_style(part: ElementTree.Element, key: str, value: str) -> None:
+    if key == "font":  # "10px 'DejaVu Sans', ...": the family is the page's own
+        part.set("font-size", value.split()[0])
+    else:
+        part.set(key, value)

@@ -6,23 +6,29 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 
 from . import table, words
-from .chart import chart_of
+from .chart import chart, charted
 from .exports import to_csv, to_json, to_latex
 from .flags import MASKING
-from .rows import Row, card_of, headline, rows
+from .rows import Block, Row, card_of, headline, rows
 from .statistics import wilson
 from .worst_case import NEVER_BROKEN, WRONG_ANYWAY
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKER = ".gauntlet-site"
+EMBEDDED = frozenset({"miniclip-vit", "miniclip-cnn"})
+# A drawing takes tens of milliseconds; a board of hundreds of blocks draws only its fullest.
+CHARTS = 12
 
 
 def environment() -> Environment:
@@ -36,12 +42,12 @@ def environment() -> Environment:
     )
     made.filters |= {
         "percent": words.percent, "interval": words.interval, "threat": words.threat_words, "file": words.file_name,
-        "protocol": words.protocol_words, "command": words.command, "label": table.label, "breaker": table.breaker,
+        "protocol": _protocol_terms, "command": words.command, "label": table.label, "breaker": table.breaker,
         "flag_names": table.flag_names,
     }  # fmt: skip
     made.globals |= {
         "wilson": wilson, "MASKING": MASKING, "NEVER_BROKEN": NEVER_BROKEN, "WRONG_ANYWAY": WRONG_ANYWAY,
-        "chart_of": chart_of,
+        "EMBEDDED": EMBEDDED,
     }  # fmt: skip
     return made
 
@@ -50,7 +56,7 @@ def build_site(outcomes: Sequence[Outcome], out: Path, *, made: datetime | None 
     """Renders the board into a folder, whole or not at all.
 
     Args:
-        outcomes: what the board shows; may be empty.
+        outcomes: what the board shows, at least one.
         out: a folder that is absent, empty, or an earlier site.
         made: time shown on the pages, default now.
 
@@ -58,9 +64,14 @@ def build_site(outcomes: Sequence[Outcome], out: Path, *, made: datetime | None 
         The front page.
 
     Raises:
-        GauntletError: `out` holds something that is not a site of ours; it is left as it was.
+        GauntletError: there is no outcome; or `out` holds something that is not a site of ours, and is left as it was.
     """
-    out = out.absolute()
+    if not outcomes:
+        raise GauntletError(
+            "no outcomes", expected="at least one outcome file", where="--outcomes",
+            fix="make some: pytest suites/ -m fast --outcomes outcomes (or gauntlet run --help for one cell)",
+        )  # fmt: skip
+    out = out.resolve()
     _refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -71,7 +82,12 @@ def build_site(outcomes: Sequence[Outcome], out: Path, *, made: datetime | None 
         old = fresh.with_name(f"{fresh.name}.old")
         if out.exists():
             os.replace(out, old)
-        os.replace(fresh, out)
+        try:
+            os.replace(fresh, out)
+        except OSError:
+            if old.exists():
+                os.replace(old, out)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -87,6 +103,22 @@ def _refuse_foreign(out: Path) -> None:
     )  # fmt: skip
 
 
+def _charts(blocks: dict[Block, list[Row]]) -> dict[Block, Markup | None]:
+    fullest = sorted(blocks, key=lambda block: -len(charted(blocks[block])))[:CHARTS]
+    return {
+        block: chart(blocks[block], f"chart-{place}", f"{block[0]}, {block[1]}, {words.threat_words(found.threat)}")
+        for place, block in enumerate(fullest, 1)
+        for found in blocks[block][:1]
+    }
+
+
+@cache
+def _protocol_terms(protocol: Protocol) -> Markup:
+    """The protocol as terms of a definition list; thousands of cells share a few protocols."""
+    line = Markup("<dt>{}</dt><dd>{}</dd>\n")
+    return Markup("").join(line.format(term, text) for term, text in words.protocol_words(protocol))
+
+
 def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None:
     found = rows(outcomes)
     by_method: dict[str, list[Row]] = defaultdict(list)
@@ -95,7 +127,7 @@ def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None
         by_method[row.method].append(row)
         by_dataset[row.dataset].append(row)
     pages = environment()
-    shared = {"made": made.strftime("%-d %B %Y, %H:%M UTC"), "count": len(outcomes)}
+    shared: dict[str, object] = {"made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes)}
     index, method_page, dataset_page = (pages.get_template(f"{n}.html.j2") for n in ("index", "method", "dataset"))
 
     def write(name: str, text: str) -> None:
@@ -103,10 +135,13 @@ def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
+    blocks = headline(found)
+    charts = _charts(blocks)
+    shared |= {"charts": charts}
     controls = [r for r in found if r.method == "undefended" or (r.threat.norm != "none" and r.threat.eps == 0)]
     write("index.html", index.render(
-        **shared, root="", blocks=headline(found), controls=controls, methods=sorted(by_method),
-        datasets=sorted(by_dataset),
+        **shared, root="", blocks=blocks, controls=controls, methods=sorted(by_method),
+        datasets=sorted(by_dataset), backbones=sorted({row.backbone for row in found}),
     ))  # fmt: skip
     for name, theirs in by_method.items():
         page = method_page.render(**shared, root="../", name=name, card=card_of(name), rows=theirs)

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vlm_gauntlet.fixtures.errors import GauntletError
@@ -46,6 +47,12 @@ class Journal:
         """
         found = [_read(path) for path in sorted(self.folder.glob("*.json"))]
         return sorted(found, key=lambda o: (o.cell.id, o.key))
+
+    def lock(self, key: str) -> FileLock:
+        """Held while a cell runs: of two processes that want it, the second waits and takes the first one's outcome."""
+        place = self.folder / ".locks"
+        place.mkdir(parents=True, exist_ok=True)
+        return FileLock(place / key)
 
     def write(self, outcome: Outcome) -> None:
         """Stores a finished outcome, whole or not at all, and drops its partial log."""

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 from vlm_gauntlet import attacks
-from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Dataset, dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.protocols import Protocol, protocol
 from vlm_gauntlet.fixtures.records import Cell, Cost, Outcome, Provenance
+from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method, method
 
 from .batch import run_batch
@@ -48,8 +48,8 @@ class CellPlan:
         """Stable, readable, selectable by `-k`."""
         return f"{self.method.label}-{self.backbone_name}-{self.dataset_name}-{self.protocol.id}"
 
-    def load(self) -> tuple[Backbone, Dataset, Cell]:
-        """Loads backbone and data set.
+    def load(self) -> tuple[Defence, Dataset, Cell]:
+        """Loads backbone and data set, builds the defence.
 
         Raises:
             UnavailableError: weights or data are not on this machine.
@@ -60,13 +60,14 @@ class CellPlan:
                 f"{data.name!r} is a retrieval set", expected="a classification set", where="--dataset",
                 fix="choose another data set",
             )  # fmt: skip
+        defence = self.method.build(backbone).to(self.device)
         cell = Cell(
             method=self.method.label, method_digest=self.method.digest, backbone=backbone.name,
             backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
             prompts_digest=data.prompts.digest, protocol=self.protocol, seed=self.seed, limit=self.limit,
-            code_digest=_code_digest(),
+            batch_size=self.batch_size if defence.batch_coupled else None, code_digest=_code_digest(),
         )  # fmt: skip
-        return backbone, data, cell
+        return defence, data, cell
 
 
 def plan(
@@ -108,12 +109,22 @@ def run_cell(
     Raises:
         UnavailableError: weights, data or a checkpoint are missing: the cell is `not run`.
     """
-    backbone, data, cell = plan.load()
-    finished = journal.find(cell.key)
-    if finished is not None:
-        return finished
-    defence, undefended = plan.method.build(backbone), method("undefended").build(backbone)
-    defence.to(plan.device)
+    defence, data, cell = plan.load()
+    with journal.lock(cell.key):
+        return journal.find(cell.key) or _run(plan, cell, defence, data, journal, progress, command)
+
+
+def _run(
+    plan: CellPlan,
+    cell: Cell,
+    defence: Defence,
+    data: Dataset,
+    journal: Journal,
+    progress: Callable[[int, int], None] | None,
+    command: str,
+) -> Outcome:
+    backbone = defence.backbone
+    undefended = method("undefended").build(backbone)
     size = backbone.image_size if cell.protocol.threat.attack_resolution == "model" else data.native_size
     done = journal.batches(cell.key)
     counted = [len(result.samples) for result in done]
