@@ -19,7 +19,6 @@ LINK = "{http://www.w3.org/1999/xlink}href"
 INK, SOFT, LINE, FILL = "#010101", "#020202", "#030303", "#040404"
 VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", FILL: "var(--fill)"}
 LIMITS = (0.04, 0.08, 0.2, 0.4, 0.6, 0.8, 1.0)
-SETTINGS = {"svg.hashsalt": "vlm-gauntlet", "svg.fonttype": "none", "font.size": 10, "text.parse_math": False}
 
 
 def charted(rows: Sequence[Row]) -> list[Row]:
@@ -37,7 +36,9 @@ def chart(rows: Sequence[Row], name: str, subject: str) -> Markup | None:
     points = charted(rows)
     if len(points) < 2:
         return None
-    with matplotlib.rc_context(SETTINGS):
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "vlm-gauntlet", "svg.fonttype": "none", "font.size": 10, "text.parse_math": False}
+    ):
         figure = _draw(points)
         drawn = io.BytesIO()
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
@@ -52,31 +53,34 @@ def chart(rows: Sequence[Row], name: str, subject: str) -> Markup | None:
 
 def _draw(points: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(6.4, max(3.4, 0.2 * len(points) + 1.0)), layout=None)
-    axes = figure.add_axes((0.09, 0.16, 0.54, 0.8))
+    axes = figure.add_axes((0.12, 0.19, 0.51, 0.78))
     worst = [row.worst.accuracy for row in points if row.worst]
     clean = [100 * row.clean.value for row in points]
     heights = [100 * estimate.value for estimate in worst]
     top = 100 * next(limit for limit in LIMITS if max(e.high for e in worst) <= limit)
-    axes.set(xlim=(0, 100), ylim=(0, top), xlabel="clean accuracy, %", ylabel="worst case, %")
+    axes.set(xlim=(0, 100), ylim=(0, top))
     axes.set_xticks(range(0, 101, 25))
     axes.set_yticks([top * quarter / 4 for quarter in range(5)])
-    axes.vlines(clean, [100 * e.low for e in worst], [100 * e.high for e in worst], colors=FILL, alpha=0.4, linewidth=1.5)
+    lows, highs = [100 * e.low for e in worst], [100 * e.high for e in worst]
+    axes.vlines(clean, lows, highs, colors=FILL, alpha=0.4, linewidth=1.5)
     sizes = [min(20 + 8 * row.passes, 320) for row in points]
     axes.scatter(clean, heights, s=sizes, c=FILL, alpha=0.85, linewidths=0, clip_on=False, zorder=3)
-    for place, (row, x, y) in enumerate(zip(points, clean, heights, strict=True)):
-        # Labels stand in one column in the order of the discs, so that they never cover one another.
-        height = 0.97 - 0.94 * place / max(len(points) - 1, 14)
+    # Labels stand in one column in the order of the discs, as near to them as keeps them apart.
+    gap, height = 0.2 / (0.78 * figure.get_figheight()), 1.0
+    for left, (row, x, y) in zip(reversed(range(len(points))), zip(points, clean, heights, strict=True), strict=True):
+        height = max(gap * left, min(height, y / top))
         text = f"{shorten(label(row))} ({row.passes:.3g})"
         axes.annotate(
             text, (x, y), xytext=(1.06, height), textcoords="axes fraction", color=INK, va="center",
             arrowprops={"arrowstyle": "-", "color": SOFT, "alpha": 0.35, "linewidth": 0.6, "relpos": (0, 0.5),
                         "patchA": None, "shrinkA": 3, "shrinkB": 0},
         )  # fmt: skip
+        height -= gap
     axes.grid(color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=SOFT, length=0)
-    axes.xaxis.label.set_color(SOFT)
-    axes.yaxis.label.set_color(SOFT)
+    axes.tick_params(colors=SOFT, length=0, pad=7)
+    axes.set_xlabel("clean accuracy, %", color=SOFT, labelpad=7)
+    axes.set_ylabel("worst case, %", color=SOFT, labelpad=7)
     axes.spines[:].set_visible(False)
     return figure
 
@@ -117,7 +121,7 @@ def _embeddable(drawn: bytes, name: str, title: str, said: str) -> Markup:
         element.text = text
         root.insert(0, element)
     root.attrib |= {"class": "chart", "role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
-    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 - serialised by a parser, escaped
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _set_style(part: ElementTree.Element, key: str, value: str) -> None:

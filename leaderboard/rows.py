@@ -86,7 +86,9 @@ class Row:
 
 @cache
 def card_of(name: str) -> Card | None:
-    """The card behind a method name, or None for a method that this installation does not have."""
+    """The card behind a registered name, or None: a name in a record never makes the board import or run a file."""
+    if ":" in name:
+        return None
     try:
         return method(name).card
     except GauntletError:
@@ -119,7 +121,7 @@ def _columns(kinds: Mapping[str, Sequence[Outcome]]) -> dict[str, Estimate]:
 
 def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
     outcomes = _newest(group)
-    kinds = defaultdict(list)
+    kinds: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         kinds[outcome.cell.protocol.threat.knowledge].append(outcome)
     cell, threat = outcomes[0].cell, outcomes[0].cell.protocol.threat

@@ -28,7 +28,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 MARKER = ".gauntlet-site"
 EMBEDDED = frozenset({"miniclip-vit", "miniclip-cnn"})
 # A drawing takes tens of milliseconds; a board of hundreds of blocks draws only its fullest.
-CHARTS = 12
+CHARTS = 6
 
 
 def environment() -> Environment:
@@ -130,10 +130,11 @@ def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None
     shared: dict[str, object] = {"made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes)}
     index, method_page, dataset_page = (pages.get_template(f"{n}.html.j2") for n in ("index", "method", "dataset"))
 
+    for folder in ("methods", "datasets", "outcomes"):
+        (out / folder).mkdir()
+
     def write(name: str, text: str) -> None:
-        path = out / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        (out / name).write_text(text, encoding="utf-8")
 
     blocks = headline(found)
     charts = _charts(blocks)

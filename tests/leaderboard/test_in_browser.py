@@ -17,6 +17,11 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 if os.environ.get("CI") != "true" and BROWSER is None:
     pytest.skip("no chromium on this machine", allow_module_level=True)
 
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
 # The pages carry no script; a page around them measures them through a frame of the wanted width.
 MEASURE = """<!doctype html><title>measuring</title>{frames}<script>
 onload = () => document.title = [...document.querySelectorAll("iframe")].map(
@@ -36,7 +41,7 @@ def test_pages_fit_the_window(tmp_path: Path, width: int) -> None:
     frames = "".join(frame.format(p.relative_to(site).as_posix(), width) for p in found)
     (tmp_path / "measure.html").write_text(MEASURE.format(frames=frames))
     shown = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
+        [BROWSER, *QUIET, "--allow-file-access-from-files", f"--window-size={max(width, 500)},900",
          f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", (tmp_path / "measure.html").as_uri()],
         capture_output=True, text=True, timeout=120, check=True,
     ).stdout  # fmt: skip

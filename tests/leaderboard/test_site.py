@@ -142,6 +142,7 @@ def test_marks_are_words_as_well_as_colours(site: Path) -> None:
     assert "masked" in row_of(site, "clipure_cos") and 'class="unranked"' in row_of(site, "clipure_cos")
     assert "transfer only" in row_of(site, "my_pkg.mod:Mine") and "not ranked" in row_of(site, "my_pkg.mod:Mine")
     answered = row_of(site, "ttc")
+    assert "· control" in row_of(site, "undefended") and "5 + 0" in answered
     assert "◌" not in answered and "dead-gradient" in answered and "12.5" in answered
     assert "--limit" in row_of(site, "aom")
 
@@ -174,9 +175,35 @@ def test_same_outcomes_same_bytes(site: Path, tmp_path: Path) -> None:
     }
 
 
-def test_an_empty_board_is_a_board(tmp_path: Path) -> None:
-    Page(text := build_site([], tmp_path / "site").read_text())
-    assert "No outcomes yet" in text
+def test_no_outcomes_no_board(tmp_path: Path) -> None:
+    with pytest.raises(GauntletError, match="pytest suites/"):
+        build_site([], tmp_path / "site")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_controls_alone_are_a_board(tmp_path: Path) -> None:
+    Page(text := build_site([outcome("11", "pgd-10-white-box-linf-0")], tmp_path / "site").read_text())
+    assert "Only controls so far" in text
+
+
+def test_the_chart_is_an_element_of_the_page(site: Path) -> None:
+    text = (site / "index.html").read_text()
+    (drawn,) = re.findall(r'<svg[^>]*class="chart".*?</svg>', text, re.S)
+    assert "undefended (1)" in drawn and "ttc (5)" in drawn and "clipure_cos" not in drawn
+    assert not re.search(r"#[0-9a-f]{6}\b|style=|<\?xml|<metadata|href=\"http", drawn)
+    assert set(re.findall(r"url\(#([^)]+)\)", drawn)) <= set(re.findall(r'id="([^"]+)"', drawn))
+
+
+def test_names_in_a_chart_are_escaped(tmp_path: Path) -> None:
+    text = build_site([outcome("10", method="<b>&$x$"), outcome("11")], tmp_path / "site").read_text()
+    assert "&lt;b&gt;&amp;$x$ (1)" in text and "<b>&" not in text
+
+
+@pytest.mark.parametrize("backbone, small", [("miniclip-vit", True), ("ViT-B-32", False)])
+def test_the_banner_says_what_was_not_run(tmp_path: Path, backbone: str, small: bool) -> None:
+    text = build_site([outcome("10", backbone=backbone)], tmp_path / "site").read_text()
+    assert "in direction, not in size" in text
+    assert ("No cell on a full-size CLIP was run" in text) is small
 
 
 def test_a_site_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -186,6 +213,13 @@ def test_a_site_is_replaced_as_a_whole(tmp_path: Path) -> None:
     build_site([outcome("10")], out)
     assert [p.name for p in (out / "methods").iterdir()] == ["tecoa.html"]
     assert (out / MARKER).is_file() and [p.name for p in tmp_path.iterdir()] == ["site"]
+
+
+def test_a_name_in_a_record_runs_nothing(tmp_path: Path) -> None:
+    trap = tmp_path / "trap.py"
+    trap.write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\n")
+    build_site([outcome("10", method=f"{trap}:Mine")], tmp_path / "site")
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
