@@ -19,15 +19,15 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	touch $(STAMP)
 
 fast: $(STAMP)
-	$(BIN)/python -m pytest suites/ -m fast --outcomes $(OUTCOMES)
+	$(BIN)/python -m pytest suites/ -m fast -n auto --maxprocesses 4 --outcomes $(OUTCOMES)
 	$(BIN)/gauntlet board --outcomes $(OUTCOMES) --out site --text
 
 mini: $(STAMP)
-	$(BIN)/python -m pytest suites/ -m mini --outcomes $(OUTCOMES)
+	$(BIN)/python -m pytest suites/ -m mini -n auto --maxprocesses 4 --outcomes $(OUTCOMES)
 	$(BIN)/gauntlet board --outcomes $(OUTCOMES) --out site --text
 
 test: $(STAMP)
-	$(BIN)/python -m pytest tests/
+	$(BIN)/python -m pytest tests/ -n auto --maxprocesses 4
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

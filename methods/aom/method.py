@@ -41,7 +41,7 @@ class AOM(Defence):
             noise = noise * self.backbone.std
         # The noisy copies are not clipped: the method perturbs the model's input, not a picture.
         noisy = (images[:, None] + noise).flatten(0, 1)
-        anchor = F.normalize(self.backbone.encode_image(noisy), dim=-1).unflatten(0, (-1, self.copies)).mean(1)
+        anchor = F.normalize(self.backbone.encode_image(noisy), dim=-1).view(len(images), self.copies, -1).mean(1)
         if self.deviations["anchor"] == "renormalised":
             anchor = F.normalize(anchor, dim=-1)
         return self.backbone.classify(torch.lerp(start, anchor, self.alpha), prompts)

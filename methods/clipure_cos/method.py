@@ -91,6 +91,6 @@ class CLIPureCos(Defence):
     def _encode(self, images: Tensor) -> Tensor:
         if self.deviations["precision"] == "fp32":
             return self.backbone.encode_image(images)
-        kind = torch.float16 if images.is_cuda else torch.bfloat16
-        with torch.autocast(images.device.type, kind):
+        # fp16 on every device: its underflow makes the released gradient exactly zero, bf16 would keep it alive.
+        with torch.autocast(images.device.type, torch.float16):
             return self.backbone.encode_image(images).float()

@@ -61,7 +61,7 @@ def text_guided_adversarial_loss(*, eps: float, steps: int, step_size: float, at
     return objective
 
 
-def train_tecoa(
+def train(
     backbone_name: str,
     data: Path,
     out: Path,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward
+from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward, straight_through
 from vlm_gauntlet.attacks.balls import lp_norm, per_sample, project
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
@@ -55,7 +55,14 @@ class TTC(Defence):
 
     def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """Straight-through on x + D(x): exact almost everywhere, since D is piecewise constant between sign flips."""
-        return self.backbone(identity_backward(self.counterattack, images), prompts)
+        countered = identity_backward(self.counterattack, images)
+        logits = self.backbone(countered, prompts)
+        if self.deviations["precision"] == "fp32":
+            return logits
+        # Values of the autocast defence, gradient in fp32: an fp16 graph without loss scaling may underflow.
+        with torch.no_grad(), self._precision(images):
+            value = self.backbone(countered, prompts).float()
+        return straight_through(value, logits)
 
     def weights(self) -> Tensor:
         """w_i ~ exp(beta i), i = 0..N, summing to one: 0.016, 0.117, 0.867 at N = 2, beta = 2."""
@@ -110,7 +117,8 @@ class TTC(Defence):
             with torch.no_grad(), self._precision(images):
                 noisy = self.gate_backbone.encode_image(images + start).float()
                 still = self.gate_backbone.encode_image(images).float()
-        return (noisy - still).norm(dim=1) / still.norm(dim=1)
+        drift: Tensor = torch.linalg.vector_norm(noisy - still, dim=1) / torch.linalg.vector_norm(still, dim=1)
+        return drift
 
     def _precision(self, images: Tensor) -> torch.autocast:
         """The official evaluation runs inside CUDA autocast (fp16); CPUs have bf16 instead."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.clipure_cos.method import CLIPureCos
 
 RELEASED = {"step": "as_coded", "norm": "batch"}
@@ -56,11 +57,14 @@ def test_parity_of_the_released_steps(tiny_backbone: Backbone) -> None:
     assert (beyond @ features.T).item() < 0, "the image's own evidence changes sign"
 
 
-def test_even_steps_reflect_an_image_far_from_the_null_prompt(tiny_backbone: Backbone) -> None:
-    """Below cos(z0, t) = cos(88.09 deg) = 0.033 the first turn falls short of t: the pairs end at the mirror image."""
-    features, target = at_cosine(1, -0.05)
+@pytest.mark.parametrize(("cosine", "returned"), [(-0.3, -0.9978), (0.03, -0.9978), (0.036, 1.0), (0.5, 1.0)])
+def test_even_steps_turn_an_image_far_from_the_null_prompt_around(
+    cosine: float, returned: float, tiny_backbone: Backbone
+) -> None:
+    """Below cos(z0, t) = cos(88.09 deg) = 0.033 both turns go the same way: 2 * 88.09 = 176.2 degrees in all."""
+    features, target = at_cosine(1, cosine)
     purified = make(tiny_backbone, target, RELEASED).purify(features)
-    assert (purified @ features.T).item() < -0.98
+    assert (purified @ features.T).item() == pytest.approx(returned, abs=2e-4)
 
 
 @pytest.mark.parametrize(("batch", "degrees"), [(1, 88.09), (2, 87.3), (128, 69.3)])
@@ -102,8 +106,20 @@ def test_released_gradient_is_dead_and_second_order_restores_it(tiny_backbone: B
     assert passed("second-order") == pytest.approx(1.0, abs=0.1)
 
 
-def test_null_prompt_and_precision_switches(tiny_backbone: Backbone, images: Tensor, prompts: "object") -> None:
+@pytest.mark.parametrize(("precision", "dead"), [("half", True), ("fp32", False)])
+def test_released_image_gradient_underflows_to_zero_in_half_precision(
+    precision: str, dead: bool, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    """Sheet 4.3: about 1e-14 of plain CLIP's at B = 2, and exactly zero after the cast to fp16."""
+    released = {**RELEASED, "graph": "first-order", "null_prompt": "ensemble", "precision": precision}
+    inputs = images[:2].clone().requires_grad_()
+    loss = F.cross_entropy(CLIPureCos(tiny_backbone, released)(inputs, prompts), torch.tensor([0, 1]), reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, inputs)
+    assert bool((gradient == 0).all()) == dead
+
+
+def test_null_prompt_and_precision_switches(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
     base = CLIPureCos(tiny_backbone)
     assert not torch.allclose(base.null_prompt(), CLIPureCos(tiny_backbone, {"null_prompt": "ensemble"}).null_prompt())
     half = CLIPureCos(tiny_backbone, {"precision": "half"})
-    assert not torch.equal(base(images, prompts), half(images, prompts))  # type: ignore[arg-type]
+    assert not torch.equal(base(images, prompts), half(images, prompts))

@@ -42,6 +42,11 @@ def test_randomness_is_declared(defence: Defence, images: Tensor, prompts: Promp
     assert torch.equal(logits(defence, images, prompts), fresh) != defence.card.randomised
 
 
+def test_a_surrogate_has_the_values_of_its_defence(defence: Defence, images: Tensor, prompts: PromptSet) -> None:
+    through = defence(images, prompts, draws=Draws(KEYS, 1), through=True)
+    assert torch.allclose(through, logits(defence, images, prompts), atol=1e-4)
+
+
 @pytest.mark.parametrize("through", [False, True])
 def test_an_attack_leaves_the_parameters_alone(
     through: bool, defence: Defence, images: Tensor, prompts: PromptSet
@@ -73,4 +78,7 @@ def test_every_switch_can_be_chosen(name: str, tiny_backbone: Backbone, images: 
         return
     key, _, value = name.partition("+")[2].partition("=")
     assert chosen.deviations[key] == value
-    assert chosen(images, prompts).shape == (6, 5)
+    value = logits(chosen, images, prompts)
+    assert value.shape == (6, 5)
+    through = chosen(images, prompts, draws=Draws(KEYS, 1), through=True)
+    assert torch.allclose(through, value, atol=1e-4), "a surrogate has the forward values of its defence"

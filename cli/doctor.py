@@ -1,0 +1,84 @@
+"""`gauntlet doctor`: what is here, what is missing, what to do."""
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+Finding = tuple[bool, str]
+
+
+def doctor() -> None:
+    """Looks at Python, torch, weights, checkpoints, data and disk; exits with 1 if the fast tier cannot run here."""
+    checks: list[Callable[[], Finding]] = [_python, _torch, _autoattack, _backbones, _checkpoints, _data, _disk]
+    fine = True
+    for check in checks:
+        try:
+            ok, said = check()
+        except Exception as error:  # a doctor does not fall ill
+            ok, said = False, f"{type(error).__name__}: {error}"
+        fine &= ok
+        typer.echo(f"{'ok  ' if ok else 'WARN'}  {check.__name__.strip('_'):12s} {said}")
+    if not fine:
+        raise typer.Exit(1)
+
+
+def _python() -> Finding:
+    return sys.version_info >= (
+        3,
+        11,
+    ), f"{platform.python_version()} ({'3.11 or newer is needed' if sys.version_info < (3, 11) else 'fine'})"
+
+
+def _torch() -> Finding:
+    import open_clip
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU (fast and mini tiers need none)"
+    return (
+        True,
+        f"torch {torch.__version__}, open_clip {open_clip.__version__}, {torch.get_num_threads()} threads, {gpu}",
+    )
+
+
+def _autoattack() -> Finding:
+    from vlm_gauntlet.attacks.autoattack import source
+
+    return True, source()
+
+
+def _backbones() -> Finding:
+    from vlm_gauntlet.fixtures.backbones import embedded, load_backbone
+
+    loaded = [load_backbone(name) for name in embedded()]
+    return len(loaded) == 2, "digests match: " + ", ".join(f"{b.name} {b.digest[:12]}" for b in loaded)
+
+
+def _checkpoints() -> Finding:
+    from vlm_gauntlet.fixtures.backbones import embedded, load_backbone
+    from vlm_gauntlet.methods.registry import method, methods
+
+    made = [
+        f"{m} on {b}"
+        for m, c in methods().items()
+        if c.card.weights
+        for b in embedded()
+        if method(m).build(load_backbone(b))
+    ]
+    return bool(made), ", ".join(made)
+
+
+def _data() -> Finding:
+    from vlm_gauntlet.fixtures.datasets import DATA_ROOT, data_root, datasets
+
+    root = data_root()
+    natural = f"{root}" if root else f"no natural images ({DATA_ROOT} is unset): the mini tier will say `not run`"
+    return True, f"{', '.join(datasets())}; {natural}"
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    return free > 1, f"{free:.0f} GiB free here" + ("" if free > 1 else "; outcomes and pages need some room")

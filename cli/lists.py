@@ -1,0 +1,92 @@
+"""`gauntlet methods|attacks|datasets|protocols|backbones`: what there is, for people and (with --json) for machines."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from .console import table
+
+Json = Annotated[bool, typer.Option("--json", help="one JSON array")]
+
+
+def _show(records: Sequence[dict[str, object]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(records, indent=1))
+        return
+    table([list(record.values()) for record in records], list(records[0]))
+
+
+def methods(as_json: Json = False) -> None:
+    """Defences, with paper, paradigm and deviations. Example: gauntlet methods --json"""
+    from vlm_gauntlet.methods.registry import methods as registered
+
+    _show(
+        [
+            {
+                "id": name,
+                "name": defence.card.name,
+                "year": defence.card.year,
+                "venue": defence.card.venue,
+                "paradigm": defence.card.paradigm,
+                "deviations": " ".join(f"{d.name}={'|'.join(d.choices)}" for d in defence.card.deviations),
+            }
+            for name, defence in registered().items()
+        ],
+        as_json,
+    )
+
+
+def attacks(as_json: Json = False) -> None:
+    """Attacks that a protocol can name. Example: gauntlet attacks"""
+    from vlm_gauntlet.attacks.build import ATTACKS
+
+    _show(
+        [
+            {"id": name, "title": info.title, "norms": " ".join(info.norms), "source": info.source}
+            for name, info in sorted(ATTACKS.items())
+        ],
+        as_json,
+    )
+
+
+def datasets(as_json: Json = False) -> None:
+    """Data sets on this machine, and those that can be had. Example: gauntlet datasets"""
+    from vlm_gauntlet.fixtures.datasets import datasets as here
+    from vlm_gauntlet.fixtures.download import catalogue
+
+    found = here()
+    _show(
+        [
+            {
+                "id": name,
+                "here": name in found,
+                "classes": "retrieval" if name in found and found[name].retrieval
+                else len(found[name].prompts) if name in found else "",
+                "from": "" if name in found else catalogue()[name],
+            }
+            for name in sorted({*found, *catalogue()})
+        ],
+        as_json,
+    )  # fmt: skip
+
+
+def protocols(as_json: Json = False) -> None:
+    """Protocols: all that fixes an evaluation. Example: gauntlet protocols --json"""
+    from vlm_gauntlet.fixtures.protocols import protocols as known
+
+    if as_json:
+        typer.echo(json.dumps([p.model_dump(mode="json") for p in known().values()], indent=1))
+        return
+    _show([{"id": p.id, "knowledge": p.threat.knowledge, "title": p.title} for p in known().values()], False)
+
+
+def backbones(as_json: Json = False) -> None:
+    """Embedded backbones; any open_clip model is `open_clip:<model>/<pretrained>`. Example: gauntlet backbones"""
+    import tomllib
+
+    from vlm_gauntlet.fixtures.backbones import embedded
+
+    pins = {name: tomllib.loads((folder / "backbone.toml").read_text()) for name, folder in embedded().items()}
+    _show([{"id": n, "bytes": p["size"], "sha256": p["sha256"], "label": p["label"]} for n, p in pins.items()], as_json)

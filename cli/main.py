@@ -1,0 +1,74 @@
+"""The `gauntlet` command. Each command lives in its own module and imports what is heavy only when it runs."""
+
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from vlm_gauntlet.fixtures.errors import GauntletError
+
+from . import board, check, data, doctor, lists, run, schema, train
+from .console import errors
+
+
+class Friendly(TyperGroup):
+    """Prints a GauntletError as the message that it is; a traceback only where somebody asks for it."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """See click.Group."""
+        try:
+            return super().invoke(ctx)
+        except GauntletError as error:
+            if ctx.params.get("debug"):
+                raise
+            errors.print(f"error: {error}")
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=Friendly,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+@app.callback()
+def main(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="GAUNTLET_DEBUG", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Reproducibility suite and leaderboard for adversarial defences of vision-language models.
+
+    \b
+    A first look, offline, on a CPU:
+      gauntlet doctor
+      gauntlet run --tier fast --method undefended --method tecoa
+      gauntlet board --outcomes outcomes --out site --text
+
+    \b
+    Your own defence, without touching this repository:
+      gauntlet check mine.py:Grey
+      gauntlet run --tier fast --method mine.py:Grey
+
+    \b
+    What there is to choose from:
+      gauntlet methods
+      gauntlet protocols --json
+      gauntlet data get cifar10
+    """
+
+
+app.command("run")(run.run)
+app.command("board")(board.board)
+app.command("check")(check.check)
+for listing in (lists.methods, lists.attacks, lists.datasets, lists.protocols, lists.backbones):
+    app.command(listing.__name__)(listing)
+app.command("train")(train.train)
+app.command("train-miniclip")(train.train_miniclip)
+app.add_typer(data.app, name="data")
+app.command("doctor")(doctor.doctor)
+app.command("schema")(schema.schema)

@@ -1,0 +1,120 @@
+"""`gauntlet run`: runs a tier, or any part of the matrix, with progress; resumes where it was stopped."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import quiet, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import Progress, TaskID
+
+    from vlm_gauntlet.fixtures.records import Outcome
+    from vlm_gauntlet.suites.running import CellPlan
+
+Names = list[str] | None
+
+
+def run(
+    tier: Annotated[
+        str | None, typer.Option(help="fast, mini, nightly or full; the options below override its parts")
+    ] = None,
+    method: Annotated[
+        Names, typer.Option(help="id, id+deviation=choice, id+as_coded, module:Class or file.py:Class; repeatable")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="miniclip-vit, miniclip-cnn or open_clip:<model>/<pretrained>")
+    ] = None,
+    dataset: Annotated[Names, typer.Option(help="repeatable")] = None,
+    protocol: Annotated[Names, typer.Option(help="repeatable; `gauntlet protocols` lists them")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="first N samples of each data set")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of attacks, defences and scoring")] = None,
+    device: Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1")] = "cpu",
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    outcomes: Annotated[Path, typer.Option(help="folder of outcomes; finished cells are taken from it")] = Path(
+        "outcomes"
+    ),
+) -> None:
+    """Attacks defences and writes one outcome a cell.
+
+    Examples:
+
+      gauntlet run --tier fast
+
+      gauntlet run --tier mini --method ttc --method tecoa --limit 50
+
+      gauntlet run --method mine.py:MyDefence --backbone miniclip-vit --dataset digits --protocol clean
+    """
+    from vlm_gauntlet.suites.running import plan
+    from vlm_gauntlet.suites.tiers import tier as tier_named
+
+    chosen = tier_named(tier or "fast")
+    cells = plan(
+        method or chosen.methods,
+        backbone or chosen.backbone,
+        dataset or chosen.datasets,
+        protocol or chosen.protocols,
+        limit=limit or chosen.limit,
+        seed=chosen.seed if seed is None else seed,
+        device=device,
+        batch_size=batch_size or chosen.batch_size,
+    )
+    finished, missing = _run_all(cells, outcomes)
+    _report(finished, missing, outcomes)
+    if not finished:
+        raise typer.Exit(1)
+
+
+def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dict[str, str]]":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from vlm_gauntlet.fixtures.errors import UnavailableError
+    from vlm_gauntlet.suites.journal import Journal
+    from vlm_gauntlet.suites.running import run_cell
+
+    journal, finished, missing = Journal(folder), [], {}
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, transient=True, disable=quiet()) as bar:
+        matrix = bar.add_task("cells", total=len(cells))
+        samples = bar.add_task("")
+        try:
+            for cell in cells:
+                bar.update(samples, description=f"samples of {cell.id}", completed=0, total=cell.limit)
+                try:
+                    finished.append(
+                        run_cell(cell, journal, progress=lambda done, _: bar.update(samples, completed=done))
+                    )
+                except UnavailableError as reason:
+                    missing[cell.id] = f"{reason.came}; {reason.fix}"
+                bar.advance(matrix)
+        except KeyboardInterrupt:
+            bar.stop()
+            typer.echo(
+                f"stopped: {len(finished)} of {len(cells)} cells are in {folder}/, with the batches of the one in "
+                "flight; the same command goes on from there",
+                err=True,
+            )
+            raise typer.Exit(130) from None
+    return finished, missing
+
+
+def _showing(bar: "Progress", task: "TaskID") -> "Callable[[int, int], None]":
+    return lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path) -> None:
+    lines = []
+    for o in finished:
+        fired = ", ".join(i.name for i in o.indicators if i.fired)
+        lines.append((o.cell.id, o.n, f"{100 * o.clean_accuracy:.1f}", f"{100 * o.attacked_accuracy:.1f}", fired))
+    if lines:
+        table(lines, ("cell", "n", "clean %", "attacked %", "indicators"))
+    for cell, reason in missing.items():
+        typer.echo(f"not run: {cell}: {reason}")
+    if finished:
+        typer.echo(
+            f"\n{len(finished)} outcomes in {folder}/. Next: gauntlet board --outcomes {folder} --out site --text"
+        )

@@ -1,0 +1,113 @@
+"""Checks under attack: parameters survive, gradients are alive, the adaptive attacker is the strongest."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vlm_gauntlet.attacks.adaptive.eot import input_gradient
+from vlm_gauntlet.attacks.balls import lp_norm
+from vlm_gauntlet.attacks.base import Plain, Victim
+from vlm_gauntlet.attacks.indicators import dead_gradient
+from vlm_gauntlet.attacks.losses import cross_entropy
+from vlm_gauntlet.methods.base import Defence
+
+from .bench import Bench
+from .report import Status
+
+Answer = tuple[Status, str]
+MASKED_SHARE = 0.5  # of the samples on which the undefended backbone has a gradient
+
+
+def check_parameters_survive_attack(bench: Bench) -> Answer:
+    """Bit-identical parameters and buffers without `.grad` after an attack on the defence and on its surrogate."""
+    defence = bench.defence()
+    before = {name: tensor.clone() for name, tensor in _tensors(defence)}
+    for through in (False, True):
+        bench.attack(defence, through=through, steps=2)
+    changed = [name for name, tensor in _tensors(defence) if not torch.equal(tensor, before[name])]
+    graded = [name for name, tensor in _tensors(defence) if tensor.grad is not None]
+    if changed or graded:
+        words = [f"changed: {_few(changed)}"] if changed else []
+        words += [f"with a gradient: {_few(graded)}"] if graded else []
+        return "fail", f"after an attack, {'; '.join(words)}: take gradients with torch.autograd.grad, write to copies"
+    return "pass", f"{len(before)} tensors are bit-identical and without .grad after two attacks"
+
+
+def check_gradient_reaches_image(bench: Bench) -> Answer:
+    """Through the defence, or at least through its surrogate."""
+    defence = bench.defence()
+    plain, through = (_gradient_norms(bench, bench.victim(defence, through=t)) for t in (False, True))
+    if not torch.isfinite(torch.cat([plain, through])).all():
+        return "fail", "the gradient is NaN or infinite: look for 0/0 and log(0) in the backward pass"
+    if plain.max() > 0:
+        return "pass", f"median norm {float(plain.median()):.3g} through the defence"
+    if through.max() > 0:
+        return "pass", f"none through the defence, median norm {float(through.median()):.3g} through its surrogate"
+    return "fail", "no gradient reaches the image, not even through `surrogate`: write one that an attacker can use"
+
+
+def check_zero_budget_is_identity(bench: Bench) -> Answer:
+    """PGD with eps = 0 returns the images bit for bit."""
+    result = bench.attack(bench.defence(), steps=2, eps=0.0)
+    if not torch.equal(result.images, bench.images):
+        return "fail", "PGD with eps = 0 changed the images: the defence writes into its input"
+    return "pass", "PGD with eps = 0 returns the same images"
+
+
+def check_masked_gradient(bench: Bench) -> Answer:
+    """Warns or fails with the words `masked gradient` where the plain gradient is dead but the backbone's is not."""
+    defence = bench.defence()
+    undefended = _gradient_norms(bench, Plain(lambda images: bench.backbone(images, bench.material.prompts)))
+    plain = _gradient_norms(bench, bench.victim(defence))
+    usable = undefended > 0
+    zero = float((plain[usable] == 0).float().mean()) if usable.any() else 0.0
+    ratio = dead_gradient(plain, undefended)
+    if not ratio.fired and zero < MASKED_SHARE:
+        return "pass", f"gradients are {ratio.value:.2g} of the undefended backbone's, zero on {zero:.0%} of the images"
+    seen = f"zero on {zero:.0%} of the images" if zero >= MASKED_SHARE else f"{ratio.value:.1g} of the backbone's"
+    if type(defence).surrogate is Defence.surrogate:
+        return "fail", (
+            f"masked gradient: {seen}, so white-box attacks prove nothing. Write `surrogate`: "
+            "what the strongest attacker would differentiate"
+        )
+    return "warn", f"masked gradient: {seen}. Only adaptive results count; they go through the class's `surrogate`"
+
+
+def check_adaptive_attack_is_strongest(bench: Bench) -> Answer:
+    """PGD through the surrogate with EOT breaks at least as many images as PGD through the defence, within noise."""
+    defence = bench.defence()
+    plain, adaptive = (bench.attack(defence, through=t).success for t in (False, True))
+    missed, extra = int((plain & ~adaptive).sum()), int((adaptive & ~plain).sum())
+    seen = (
+        f"at eps = {bench.eps * 255:.0f}/255, PGD-10 leaves {int((~plain).sum())} of {len(plain)}, "
+        f"through the surrogate {int((~adaptive).sum())}"
+    )
+    # Paired: of the images on which the two differ, about half would favour either if they were equally strong.
+    if missed - extra > 2 * math.sqrt(missed + extra):
+        return "fail", f"{seen}: the surrogate is weaker than the plain gradient, improve it or return forward()"
+    return "pass", seen
+
+
+def check_clean_accuracy(bench: Bench) -> Answer:
+    """For information: what the defence costs without an attack."""
+    labels = bench.material.labels
+    defended = bench.logits(bench.defence(), bench.images, bench.keys).argmax(1) == labels
+    undefended = bench.undefended_logits.argmax(1) == labels
+    return (
+        "pass",
+        f"without attack, undefended {int(undefended.sum())} and defended {int(defended.sum())} of {len(labels)}",
+    )
+
+
+def _tensors(defence: Defence) -> list[tuple[str, Tensor]]:
+    return [*defence.named_parameters(), *defence.named_buffers()]
+
+
+def _gradient_norms(bench: Bench, victim: Victim) -> Tensor:
+    gradient, _, _ = input_gradient(victim, bench.images, bench.material.labels, cross_entropy)
+    return lp_norm(gradient, "l2")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

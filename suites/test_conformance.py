@@ -1,0 +1,19 @@
+"""Every method of the tier keeps the contract, check by check."""
+
+import pytest
+
+from vlm_gauntlet.fixtures.backbones import load_backbone
+from vlm_gauntlet.fixtures.errors import UnavailableError
+from vlm_gauntlet.methods.registry import method
+from vlm_gauntlet.suites.conformance import check_defence
+from vlm_gauntlet.suites.tiers import tier
+
+
+@pytest.mark.fast
+def test_method_conforms(method_name: str, pytestconfig: pytest.Config) -> None:
+    try:
+        backbone = load_backbone(tier("fast").backbone, pytestconfig.getoption("--device"))
+        report = check_defence(method(method_name), backbone)
+    except UnavailableError as missing:
+        pytest.skip(f"not run: {missing}")
+    assert report.passed, report.markdown()
