@@ -5,12 +5,13 @@ from typing import Annotated
 import typer
 
 from .console import quiet
+from .device import Device
 
 
 def check(
     method: Annotated[str, typer.Argument(help="id, module:Class or file.py:Class")],
     backbone: Annotated[str, typer.Option(help="what it defends during the check")] = "miniclip-vit",
-    device: Annotated[str, typer.Option(help="torch device")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Checks that a defence keeps the contract: shapes, state, randomness, gradients, budget.
 

@@ -12,7 +12,14 @@ Finding = tuple[bool, str]
 
 
 def doctor() -> None:
-    """Looks at Python, torch, weights, checkpoints, data and disk; exits with 1 if the fast tier cannot run here."""
+    """Looks at Python, torch, weights, checkpoints, data and disk; exits with 1 if the fast tier cannot run here.
+
+    Examples:
+
+      gauntlet doctor
+
+      GAUNTLET_DATA=~/data gauntlet doctor
+    """
     checks: list[Callable[[], Finding]] = [_python, _torch, _autoattack, _backbones, _checkpoints, _data, _disk]
     fine = True
     for check in checks:

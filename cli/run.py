@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import quiet, table
+from .device import Device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.progress import Progress, TaskID
-
     from vlm_gauntlet.fixtures.records import Outcome
     from vlm_gauntlet.suites.running import CellPlan
 
@@ -32,7 +29,7 @@ def run(
     protocol: Annotated[Names, typer.Option(help="repeatable; `gauntlet protocols` lists them")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="first N samples of each data set")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of attacks, defences and scoring")] = None,
-    device: Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1")] = "cpu",
+    device: Device = "cpu",
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     outcomes: Annotated[Path, typer.Option(help="folder of outcomes; finished cells are taken from it")] = Path(
         "outcomes"
@@ -99,10 +96,6 @@ def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dic
             )
             raise typer.Exit(130) from None
     return finished, missing
-
-
-def _showing(bar: "Progress", task: "TaskID") -> "Callable[[int, int], None]":
-    return lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import table
+from .device import Device
 
 
 def train(
@@ -20,7 +21,7 @@ def train(
     out: Annotated[Path, typer.Option(help="folder for the checkpoint")] = Path("checkpoints"),
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the recipe's")] = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Trains a fine-tuned defence by its own recipe; a killed run resumes.
 

@@ -77,4 +77,5 @@ def to_latex(found: Sequence[Row]) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join(f"\\{c}" if c in "_&%$#{}" else c for c in text)
+    words = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+    return "".join(words.get(c, f"\\{c}" if c in "_&%$#{}" else c) for c in text)

@@ -30,7 +30,8 @@ class Row:
         state: `valid`; `masked`: a masking indicator fired and no adaptive attack answered it; `transfer only`: nobody
             attacked the defence itself; `not comparable`: the attacks saw different samples; `no attack`.
         outcomes: newest edition only, weakest attacker first.
-        columns: attacker's knowledge -> worst case over the attacks that have it.
+        columns: attacker's knowledge -> worst case over the attacks that have it; for `transfer` the papers' number,
+            which counts the attacked image alone, under the protocol that hurts most.
         worst: over transfer, white-box and adaptive attacks; None unless `valid` or `masked`.
         left_out: outcomes of the same cell ids made by other code, data or limits.
     """
@@ -62,7 +63,7 @@ class Row:
         return (self.state != "valid", -value, -self.clean.value, self.method, self.seed)
 
     def under(self, knowledge: str) -> Estimate | None:
-        """Worst case over the attacks with this knowledge; None where there is none or samples differ."""
+        """The column of this knowledge; None where there is no such attack or samples differ."""
         return self.columns.get(knowledge)
 
     @property
@@ -110,10 +111,18 @@ def _newest(group: Sequence[Outcome]) -> list[Outcome]:
     return by_strength(list(chosen.values()))
 
 
+def _column(knowledge: str, chosen: Sequence[Outcome]) -> Estimate:
+    if knowledge == "transfer":  # comparable with papers: their count, of the one protocol that hurts most
+        hardest = min(chosen, key=lambda o: o.attacked_accuracy)
+        return mean_of([s.attacked / hardest.draws for s in hardest.samples])
+    if len(chosen) == 1:  # one attack is its own worst case, without the bookkeeping of who broke what
+        return mean_of([*robust_fractions(chosen[0]).values()])
+    return worst_case(chosen).accuracy
+
+
 def _columns(kinds: Mapping[str, Sequence[Outcome]]) -> dict[str, Estimate]:
     return {
-        # One attack is its own worst case, without the bookkeeping of who broke what.
-        knowledge: worst_case(chosen).accuracy if len(chosen) > 1 else mean_of([*robust_fractions(chosen[0]).values()])
+        knowledge: _column(knowledge, chosen)
         for knowledge, chosen in kinds.items()
         if knowledge != "none" and chosen and not different_samples(chosen)
     }

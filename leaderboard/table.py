@@ -10,6 +10,11 @@ from .rows import Row, headline, rows
 from .words import interval, percent, threat_words
 
 HEADERS = ("method", "n", "clean", "transfer", "white-box", "adaptive", "worst case", "broken mostly by", "flags")
+LEGEND = """\
+Accuracy in % with 95 % Wilson interval over n samples. transfer: attack made on the undefended backbone, counted as
+papers count it; white-box and adaptive: worst case per sample over the attacks with that knowledge; worst case: over
+all attacks, a sample counting only where its clean image is right too.
+Embedded backbones (miniclip-vit, miniclip-cnn) are small: compare with papers in direction, not in size."""
 
 
 def worst_words(row: Row) -> str:
@@ -56,4 +61,4 @@ def text_table(outcomes: Sequence[Outcome]) -> str:
         blocks.append(
             f"{title}\n{tabulate([_line(r) for r in found], HEADERS, tablefmt='simple', disable_numparse=True)}"
         )
-    return "\n\n".join(blocks) if blocks else "no outcomes yet: run `gauntlet run --help`"
+    return "\n\n".join([*blocks, LEGEND]) if blocks else "no outcomes yet: run `gauntlet run --help`"

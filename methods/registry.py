@@ -40,26 +40,23 @@ class Method:
         return self.name.rpartition(":")[2]
 
     @property
-    def folder(self) -> Path:
-        """Where the method lives."""
-        return Path(inspect.getfile(self.defence)).parent
-
-    @property
     def digest(self) -> str:
-        """Digest of the method's code, card, deviations and checkpoints."""
-        source = Path(inspect.getfile(self.defence))
-        owned = (self.folder / "card.toml").is_file()
-        files = (
-            sorted(p for p in self.folder.rglob("*") if p.suffix in {".py", ".toml", ".safetensors"})
-            if owned
-            else [source]
-        )
-        parts = [f"{p.name}:{sha256(p.read_bytes())}" for p in files]
-        return sha256("\n".join([self.name, *parts]).encode())
+        """Digest of the name with its deviations, and of the method's code, card, switches and checkpoints."""
+        return sha256("\n".join([self.label, _sources_digest(self.defence)]).encode())
 
     def build(self, backbone: Backbone) -> Defence:
         """Makes the defence on a backbone."""
         return self.defence(backbone, deviations=self.deviations) if self.deviations else self.defence(backbone)
+
+
+@cache
+def _sources_digest(defence: type[Defence]) -> str:
+    """Digest of the files that make a defence, read once: a later edit does not change what this process runs."""
+    source = Path(inspect.getfile(defence))
+    owned = (source.parent / "card.toml").is_file()
+    kinds = {".py", ".toml", ".safetensors"}
+    files = sorted(p for p in source.parent.rglob("*") if p.suffix in kinds) if owned else [source]
+    return sha256("\n".join(f"{p.name}:{sha256(p.read_bytes())}" for p in files).encode())
 
 
 @cache
@@ -95,6 +92,7 @@ def method(name: str) -> Method:
         defence = methods()[stem]
     else:
         raise unknown_name("method", stem, methods(), "--method")
+    _sources_digest(defence)  # now, beside the import
     return Method(name, defence, _choices(defence.card, switches, name))
 
 

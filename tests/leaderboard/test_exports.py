@@ -31,5 +31,10 @@ def test_latex_escapes_and_balances() -> None:
     assert r"$L_\infty$" in text and "∞" not in text and "ε" not in text
 
 
+def test_latex_caption_escapes_every_special() -> None:
+    caption = to_latex(rows([outcome("10", backbone="a^b~c", dataset="d\\e_f")])).splitlines()[1]
+    assert r"a\textasciicircum{}b\textasciitilde{}c, d\textbackslash{}e\_f" in caption
+
+
 def test_nothing_exports_to_nothing() -> None:
     assert to_csv([]) == "" and json.loads(to_json([])) == [] and to_latex([]) == ""

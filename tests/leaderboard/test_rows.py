@@ -1,7 +1,7 @@
 import pytest
 
 from vlm_gauntlet.leaderboard.rows import Row, headline, rows
-from vlm_gauntlet.leaderboard.table import text_table, worst_words
+from vlm_gauntlet.leaderboard.table import LEGEND, text_table, worst_words
 
 from .factory import fired, outcome
 
@@ -34,6 +34,15 @@ def test_transfer_alone_never_fills_the_robust_column() -> None:
     assert (row.state, row.worst, worst_words(row)) == ("transfer only", None, "transfer only")
     transfer = row.under("transfer")
     assert transfer and transfer.value == 1.0 and row.under("white-box") is None
+
+
+def test_transfer_is_the_papers_number_and_the_worst_case_is_not() -> None:
+    hard, easy = outcome("1100", TRANSFER, clean="1011"), outcome("0111", TRANSFER, clean="1011")
+    cell = easy.cell.model_copy(update={"protocol": easy.cell.protocol.model_copy(update={"id": "another-transfer"})})
+    row = only(easy.model_copy(update={"cell": cell, "key": cell.key}), hard, outcome("1111", PGD, clean="1011"))
+    transfer = row.under("transfer")
+    assert transfer and transfer.value == 0.5  # sample 1 is wrong without attack, and papers count it all the same
+    assert row.worst and row.worst.accuracy.value == 0.0
 
 
 def test_rows_that_cannot_rank_come_last() -> None:
@@ -110,7 +119,10 @@ def test_text_table() -> None:
         "pgd-10-white-box-linf-1-255 (2)  –",
         "ttc       4    100.0 [51.0, 100.0]  100.0 [51.0, 100.0]  75.0 [30.1, 95.4]  –           masked (75.0)      "
         "pgd-10-white-box-linf-1-255 (1)  dead-gradient, no-adaptive-attack",
+        "",
+        *LEGEND.splitlines(),
     ]
+    assert "in direction, not in size" in LEGEND
 
 
 def test_text_table_of_nothing() -> None:

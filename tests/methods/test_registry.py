@@ -58,9 +58,9 @@ def test_external_file_and_what_it_must_hold(tmp_path: Path) -> None:
     assert found.label == "Grey" and found.card.paradigm == "external"
     with pytest.raises(GauntletError, match="a subclass of"):
         method(f"{file}:NOT_A_DEFENCE")
-    before = found.digest
-    file.write_text(EXTERNAL + "\n# changed\n")
-    assert method(f"{file}:Grey").digest != before, "other code, other cell key"
+    copy = tmp_path / "copy.py"
+    copy.write_text(EXTERNAL + "\n# changed\n")
+    assert method(f"{copy}:Grey").digest != found.digest, "other code, other cell key"
 
 
 def test_a_clash_names_both_places(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,176 @@
+"""The command teaches by example, answers machines in JSON, and says one clear thing when it cannot go on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from vlm_gauntlet.cli.main import app
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.suites import running
+
+COMMANDS = ("run", "board", "check", "methods", "attacks", "datasets", "protocols", "backbones", "train",
+            "train-miniclip", "doctor", "schema", "data get")  # fmt: skip
+CELL = ("--backbone", "miniclip-vit", "--dataset", "digits", "--protocol", "clean", "--limit", "4")
+
+MINE = """
+from vlm_gauntlet.methods.base import Defence
+
+class Short(Defence):
+    def forward(self, images, prompts):
+        return self.backbone(images, prompts)[:, 1:]
+
+class Mirror(Defence):
+    def forward(self, images, prompts):
+        return (self.backbone(images, prompts) + self.backbone(images.flip(-1), prompts)) / 2
+"""
+
+
+def gauntlet(*arguments: object, env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env=env)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_by_example(command: str) -> None:
+    result = gauntlet(*command.split(), "--help")
+    assert result.exit_code == 0
+    text = " ".join(result.stdout.split())
+    assert text.count(f"gauntlet {command}") >= 2, "one is the usage line, the other an example"
+
+
+def test_the_front_page_names_every_command() -> None:
+    page = gauntlet("--help").stdout
+    assert all(command.split()[0] in page for command in COMMANDS)
+    assert "gauntlet run --tier fast" in page
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys, vlm_gauntlet.cli.main; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [("methods", "tecoa"), ("attacks", "apgd-t"), ("datasets", "digits"), ("protocols", "clean"),
+     ("backbones", "miniclip-vit")],
+)  # fmt: skip
+def test_lists_for_people_and_for_machines(command: str, expected: str) -> None:
+    assert expected in gauntlet(command).stdout
+    assert expected in {record["id"] for record in json.loads(gauntlet(command, "--json").stdout)}
+
+
+def test_the_schema_is_that_of_an_outcome() -> None:
+    schema = json.loads(gauntlet("schema").stdout)
+    assert {"cell", "samples", "indicators", "provenance"} <= set(schema["required"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggestion"),
+    [
+        (("check", "tekoa"), "did you mean tecoa?"),
+        (("run", "--method", "undefnded", *CELL), "did you mean undefended?"),
+        (("run", "--method", "ttc+gate=zero", *CELL), "did you mean gate_off?"),
+        (("run", "--method", "ttc", "--dataset", "digts"), "did you mean digits"),
+        (("run", "--method", "ttc", "--backbone", "miniclip-vut"), "did you mean miniclip-vit"),
+        (("run", "--method", "ttc", "--protocol", "cleen"), "did you mean clean?"),
+        (("run", "--tier", "fats"), "did you mean fast?"),
+        (("data", "get", "cifar11"), "did you mean cifar10"),
+        (("train", "tekoa", "--backbone", "miniclip-vit", "--data", "."), "did you mean tecoa?"),
+    ],
+)
+def test_unknown_names_get_near_misses(arguments: tuple[str, ...], suggestion: str, tmp_path: Path) -> None:
+    more = ("--outcomes", str(tmp_path)) if arguments[0] == "run" else ()
+    result = gauntlet(*arguments, *more)
+    assert result.exit_code == 2
+    assert suggestion in result.stderr
+
+
+def test_an_error_is_one_message_and_a_traceback_only_on_request() -> None:
+    result = gauntlet("check", "tekoa")
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 2 and result.stdout == ""
+    assert lines[0] == "error: unknown method 'tekoa'"
+    assert [line.split(":")[0].strip() for line in lines[1:]] == ["expected", "where", "fix"]
+    assert isinstance(gauntlet("--debug", "check", "tekoa").exception, GauntletError)
+    assert isinstance(gauntlet("check", "tekoa", env={"GAUNTLET_DEBUG": "1"}).exception, GauntletError)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU that the message is about")
+def test_a_missing_gpu_is_said_before_anything_runs(tmp_path: Path) -> None:
+    result = gauntlet("run", "--method", "ttc", *CELL, "--device", "cuda", "--outcomes", tmp_path)
+    assert result.exit_code == 2 and "gauntlet doctor" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_methods_that_are_not_trained_say_so() -> None:
+    result = gauntlet("train", "ttc", "--backbone", "miniclip-vit", "--data", ".")
+    assert result.exit_code == 2 and "tecoa" in result.stderr
+
+
+def test_run_then_board(tmp_path: Path) -> None:
+    run = ("run", "--method", "undefended", *CELL, "--outcomes", tmp_path / "o")
+    first = gauntlet(*run)
+    assert first.exit_code == 0, first.output
+    (outcome,) = (tmp_path / "o").glob("*.json")
+    before = outcome.stat().st_mtime_ns
+    assert gauntlet(*run).exit_code == 0 and outcome.stat().st_mtime_ns == before, "a finished cell ran again"
+    board = gauntlet("board", "--outcomes", tmp_path / "o", "--out", tmp_path / "site", "--text")
+    assert board.exit_code == 0 and (tmp_path / "site" / "index.html").is_file()
+    assert "miniclip-vit" in board.stdout and "digits" in board.stdout
+
+
+def test_missing_data_is_not_run_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAUNTLET_DATA", str(tmp_path / "nothing"))
+    cell = ("run", "--method", "undefended", "--backbone", "miniclip-vit", "--protocol", "clean", "--limit", "2",
+            "--outcomes", tmp_path / "o", "--dataset", "cifar10")  # fmt: skip
+    alone, beside = gauntlet(*cell), gauntlet(*cell, "--dataset", "digits")
+    for result in (alone, beside):
+        assert "not run: undefended-miniclip-vit-cifar10-clean" in result.stdout
+        assert "gauntlet data get cifar10" in result.stdout
+    assert alone.exit_code == 1, "nothing ran"
+    assert beside.exit_code == 0, "a set that is not here stops nothing else"
+
+
+def test_stopping_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run_batch", stop)
+    result = gauntlet("run", "--method", "undefended", *CELL, "--outcomes", tmp_path)
+    assert result.exit_code == 130
+    assert "the same command goes on from there" in result.stderr
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("Mirror", "**conforms**"), ("Short", "**does not conform")])
+def test_check_of_a_defence_by_path(name: str, verdict: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    result = gauntlet("check", f"{path}:{name}")
+    assert verdict in result.stdout
+    assert result.exit_code == (name == "Short")
+
+
+def test_the_doctor_looks_at_everything() -> None:
+    result = gauntlet("doctor")
+    assert result.exit_code == 0, result.output
+    for word in ("torch", "open_clip", "autoattack", "threads", "miniclip-vit", "miniclip-cnn", "digits", "GiB free"):
+        assert word in result.stdout
+
+
+def test_the_doctor_sees_damaged_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise GauntletError("weights of 3 bytes", expected="more", where="here", fix="restore the file")
+
+    monkeypatch.setattr("vlm_gauntlet.fixtures.backbones.load_backbone", damaged)
+    result = gauntlet("doctor")
+    assert result.exit_code == 1 and "weights of 3 bytes" in result.stdout and "restore the file" in result.stdout
+
+
+def test_an_empty_folder_makes_no_board(tmp_path: Path) -> None:
+    result = gauntlet("board", "--outcomes", tmp_path / "none", "--out", tmp_path / "site")
+    assert result.exit_code == 2 and "no outcomes" in result.stderr
+    assert not (tmp_path / "site").exists()
