@@ -66,6 +66,8 @@ def command(outcome: Outcome) -> str:
     cell = outcome.cell
     options = {"method": cell.method, "backbone": cell.backbone, "dataset": cell.dataset,
                "protocol": cell.protocol.id, "limit": str(cell.limit), "seed": str(cell.seed)}  # fmt: skip
+    if cell.batch_size is not None:
+        options["batch-size"] = str(cell.batch_size)
     return shlex.join(["gauntlet", "run", *(part for name, value in options.items() for part in (f"--{name}", value))])
 
 

@@ -42,7 +42,7 @@ class Method:
     @property
     def digest(self) -> str:
         """Digest of the name with its deviations, and of the method's code, card, switches and checkpoints."""
-        return sha256("\n".join([self.label, _sources_digest(self.defence)]).encode())
+        return sha256("\n".join([self.label, _sources_digest(Path(inspect.getfile(self.defence)))]).encode())
 
     def build(self, backbone: Backbone) -> Defence:
         """Makes the defence on a backbone."""
@@ -50,9 +50,8 @@ class Method:
 
 
 @cache
-def _sources_digest(defence: type[Defence]) -> str:
+def _sources_digest(source: Path) -> str:
     """Digest of the files that make a defence, read once: a later edit does not change what this process runs."""
-    source = Path(inspect.getfile(defence))
     owned = (source.parent / "card.toml").is_file()
     kinds = {".py", ".toml", ".safetensors"}
     files = sorted(p for p in source.parent.rglob("*") if p.suffix in kinds) if owned else [source]
@@ -92,7 +91,7 @@ def method(name: str) -> Method:
         defence = methods()[stem]
     else:
         raise unknown_name("method", stem, methods(), "--method")
-    _sources_digest(defence)  # now, beside the import
+    _sources_digest(Path(inspect.getfile(defence)))  # now, beside the import
     return Method(name, defence, _choices(defence.card, switches, name))
 
 

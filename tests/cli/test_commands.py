@@ -31,7 +31,7 @@ class Mirror(Defence):
 
 
 def gauntlet(*arguments: object, env: dict[str, str] | None = None) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments], env=env)
+    return CliRunner().invoke(app, [str(a) for a in arguments], env=env, prog_name="gauntlet")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
