@@ -102,13 +102,19 @@ def _edition(outcome: Outcome) -> tuple[str, ...]:
 
 
 def _newest(group: Sequence[Outcome]) -> list[Outcome]:
-    """The newest edition of a group, one outcome a protocol (most samples, then newest)."""
+    """The newest edition of a group, one outcome a protocol, on the largest limit that every protocol was run with.
+
+    Without such a limit each protocol has its largest: the row then says that it is not comparable, rather than
+    leave out an attack.
+    """
     latest = _edition(max(group, key=lambda o: (o.provenance.made, o.key)))
-    chosen: dict[str, Outcome] = {}
-    for outcome in sorted(group, key=lambda o: (o.n, o.provenance.made, o.key)):
+    by_limit: dict[int, dict[str, Outcome]] = defaultdict(dict)
+    for outcome in sorted(group, key=lambda o: (o.provenance.made, o.key)):
         if _edition(outcome) == latest:
-            chosen[outcome.cell.protocol.id] = outcome
-    return by_strength(list(chosen.values()))
+            by_limit[outcome.cell.limit][outcome.cell.protocol.id] = outcome
+    largest = {p: o for _, found in sorted(by_limit.items()) for p, o in found.items()}
+    whole = [limit for limit, found in by_limit.items() if found.keys() == largest.keys()]
+    return by_strength(list((by_limit[max(whole)] if whole else largest).values()))
 
 
 def _column(knowledge: str, chosen: Sequence[Outcome]) -> Estimate:

@@ -22,8 +22,8 @@ def control(tier_name: str, journal: Journal, pytestconfig: pytest.Config) -> Co
     apart = Journal(outcomes_folder(pytestconfig) / "controls")
 
     def run(method: str, protocol: str, *, dataset: str | None = None) -> Outcome:
-        cell = control_plan(chosen, method, protocol, dataset=dataset or chosen.datasets[0],
-                            device=pytestconfig.getoption("--device"))  # fmt: skip
+        options = {name: pytestconfig.getoption(f"--{name}") for name in ("device", "limit")}
+        cell = control_plan(chosen, method, protocol, dataset=dataset or chosen.datasets[0], **options)
         try:
             return run_cell(cell, apart if method == DUMMY else journal)
         except UnavailableError as missing:

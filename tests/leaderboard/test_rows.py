@@ -127,3 +127,8 @@ def test_text_table() -> None:
 
 def test_text_table_of_nothing() -> None:
     assert text_table([]).startswith("no outcomes yet")
+
+
+def test_a_limit_that_every_protocol_shares_is_preferred() -> None:
+    row = only(outcome("11", PGD), outcome("10", APGD), outcome("1111", PGD))
+    assert row.state == "valid" and row.worst and row.worst.accuracy.n == 2 and row.left_out == 1
