@@ -6,13 +6,16 @@ the same noise, so that its results depend on the batch size. Nor its `check_dyn
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.draws import Draws
+from vlm_gauntlet.fixtures.files import sha256
 
 from .adaptive.eot import input_gradient
 from .balls import lp_norm, per_sample
@@ -25,13 +28,20 @@ except ImportError:
     from pyautoattack import autopgd_base as library
 
 
+# SHA-256 of autopgd_base.py as reviewed, in pyautoattack 0.2.0. Other code still runs, but every outcome says so.
+REVIEWED = "6913041e2d8e94b72e659c9ea5452eb7d3476f24f32d227cdaae025c6db3c256"
+
+
+@cache
 def source() -> str:
-    """The package that the single attacks come from, and its version."""
+    """The package that the single attacks come from, its version, and whether its code is the one reviewed."""
     package = library.__name__.split(".")[0]
+    found = sha256(Path(library.__file__).read_bytes())
+    pinned = "" if found == REVIEWED else f" (not the reviewed code: SHA-256 {found[:12]})"
     try:
-        return f"{package} {version(package)}"
+        return f"{package} {version(package)}{pinned}"
     except PackageNotFoundError:
-        return f"{package}, not installed as a distribution"
+        return f"{package}, not installed as a distribution{pinned}"
 
 
 class Goal(NamedTuple):

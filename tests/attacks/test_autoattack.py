@@ -221,3 +221,12 @@ def test_under_eot_one_lucky_draw_is_no_success(eot):
     single = Single(APGDCE("linf", 0.1, steps=4, eot=eot), Moody(logits), "ce", None, [])
     _, _, broken = single(images, labels, Draws(KEYS[:2]))
     assert broken.tolist() == [eot == 1] * 2
+
+
+def test_other_code_than_the_reviewed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "not the reviewed code" not in autoattack.source()
+    monkeypatch.setattr(autoattack, "REVIEWED", "0" * 64)
+    autoattack.source.cache_clear()
+    assert "not the reviewed code" in autoattack.source()
+    monkeypatch.undo()
+    autoattack.source.cache_clear()
