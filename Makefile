@@ -19,15 +19,15 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	touch $(STAMP)
 
 fast: $(STAMP)
-	$(BIN)/python -m pytest suites/ -m fast -n auto --maxprocesses 4 --outcomes $(OUTCOMES)
+	$(BIN)/python -m pytest suites/ -m fast --outcomes $(OUTCOMES)
 	$(BIN)/gauntlet board --outcomes $(OUTCOMES) --out site --text
 
 mini: $(STAMP)
-	$(BIN)/python -m pytest suites/ -m mini -n auto --maxprocesses 4 --outcomes $(OUTCOMES)
+	$(BIN)/python -m pytest suites/ -m mini --outcomes $(OUTCOMES)
 	$(BIN)/gauntlet board --outcomes $(OUTCOMES) --out site --text
 
 test: $(STAMP)
-	$(BIN)/python -m pytest tests/ -n auto --maxprocesses 4
+	$(BIN)/python -m pytest tests/
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -41,7 +41,7 @@ types: $(STAMP)
 
 # Chromium for the tests of the rendered pages (Debian and Ubuntu).
 browser:
-	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 clean:
 	rm -rf $(VENV) site outcomes .types .pytest_cache .mypy_cache .ruff_cache

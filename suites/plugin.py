@@ -83,7 +83,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     root = data_root()
     return [
         f"gauntlet: device {config.getoption('--device')}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads, seed {0 if seed is None else seed}",
+        f"{os.cpu_count()} cores, seed {0 if seed is None else seed}",
         f"gauntlet: data root {root.resolve() if root else f'none ({DATA_ROOT} is unset): embedded data sets only'}",
         f"gauntlet: outcomes in {outcomes_folder(config)}",
     ]
