@@ -1,5 +1,6 @@
 """`gauntlet board`: from outcomes to pages and tables."""
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ def board(
 
       gauntlet board --outcomes outcomes --text
     """
+    gc.disable()  # a short process over a million records: collecting only walks them again and again
     from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.leaderboard.site import build_site
     from vlm_gauntlet.leaderboard.table import text_table
@@ -34,3 +36,4 @@ def board(
         typer.echo(text_table(found))
     if out is not None:
         typer.echo(f"\n{len(found)} outcomes -> {build_site(found, out)}")
+    gc.enable()
