@@ -105,8 +105,8 @@ def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path) ->
         lines.append((o.cell.id, o.n, f"{100 * o.clean_accuracy:.1f}", f"{100 * o.attacked_accuracy:.1f}", fired))
     if lines:
         table(lines, ("cell", "n", "clean %", "attacked %", "indicators"))
-    for cell, reason in missing.items():
-        typer.echo(f"not run: {cell}: {reason}")
+    for reason in dict.fromkeys(missing.values()):
+        typer.echo(f"not run: {', '.join(cell for cell in missing if missing[cell] == reason)}: {reason}")
     if finished:
         typer.echo(
             f"\n{len(finished)} outcomes in {folder}/. Next: gauntlet board --outcomes {folder} --out site --text"

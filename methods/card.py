@@ -4,9 +4,9 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.errors import GauntletError, reading
 
 
 class _Record(BaseModel):
@@ -57,21 +57,13 @@ class Card(_Record):
 
 def read_card(folder: Path) -> Card:
     """Reads `card.toml` and `deviations.toml` of a method folder; the id must be the folder's name."""
-    path = folder / "card.toml"
-    try:
+    path, switches = folder / "card.toml", folder / "deviations.toml"
+    expected = "the fields of Card and Deviation (methods/card.py)"
+    with reading("card or deviations", folder, expected=expected, fix="compare with methods/ttc"):
         record = tomllib.loads(path.read_text())
-        switches = folder / "deviations.toml"
         if switches.is_file():
-            path = switches
             record["deviations"] = tomllib.loads(switches.read_text())["deviation"]
         card = Card.model_validate(record)
-    except (OSError, tomllib.TOMLDecodeError, ValidationError, KeyError) as error:
-        raise GauntletError(
-            f"card that does not validate: {error}",
-            expected="the fields of Card and Deviation (methods/card.py)",
-            where=str(path),
-            fix="compare with methods/ttc",
-        ) from error
     if card.id != folder.name:
         raise GauntletError(
             f"card id {card.id!r} in folder {folder.name!r}",

@@ -3,12 +3,12 @@
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, reading
 from vlm_gauntlet.fixtures.files import read_weights, sha256, write_atomically
 from vlm_gauntlet.fixtures.packing import pack, unpack
 
@@ -42,13 +42,9 @@ def load_checkpoint(folder: Path, name: str, base: Backbone, *, train_with: str)
         GauntletError: the pins do not validate, digest or size differ, or it belongs to another backbone.
     """
     path = folder / "checkpoints.toml"
-    try:
-        pins = {k: Pin.model_validate(v) for k, v in tomllib.loads(path.read_text()).items()} if path.is_file() else {}
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise GauntletError(
-            f"pins that do not validate: {error}", expected="sha256, size, base, command", where=str(path),
-            fix="restore the file from git",
-        ) from error  # fmt: skip
+    with reading("pins", path, expected="sha256, size, base, command", fix="restore the file from git"):
+        records = tomllib.loads(path.read_text()) if path.is_file() else {}
+        pins = {key: Pin.model_validate(record) for key, record in records.items()}
     if name not in pins:
         raise UnavailableError(
             f"no checkpoint {name!r}", expected=f"one of: {', '.join(sorted(pins)) or '(none)'}", where=str(folder),

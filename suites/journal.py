@@ -1,13 +1,12 @@
 """The folder of outcomes: one JSON file a finished cell, one partial log a cell in flight. Append-only, kill-safe."""
 
-import json
 import os
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.errors import reading
 from vlm_gauntlet.fixtures.files import write_atomically
 from vlm_gauntlet.fixtures.records import Cost, Outcome, Sample
 
@@ -83,13 +82,6 @@ class Journal:
 
 
 def _read(path: Path) -> Outcome:
-    try:
+    fix = "move the file away and run again: only its cell is computed, all others stay"
+    with reading("an outcome", path, expected="a whole JSON outcome (`gauntlet schema`)", fix=fix):
         return Outcome.model_validate_json(path.read_bytes())
-    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0:3]
-        raise GauntletError(
-            f"an outcome that cannot be read: {' '.join(first)}",
-            expected="a whole JSON outcome (`gauntlet schema`)",
-            where=str(path),
-            fix="move the file away and run again: only its cell is computed, all others stay",
-        ) from error

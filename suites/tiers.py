@@ -4,10 +4,10 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from vlm_gauntlet import fixtures
-from vlm_gauntlet.fixtures.errors import GauntletError, unknown_name
+from vlm_gauntlet.fixtures.errors import reading, unknown_name
 
 TIERS = ("fast", "mini", "nightly", "full")
 
@@ -37,12 +37,5 @@ def tier(name: str) -> Tier:
     if name not in TIERS:
         raise unknown_name("tier", name, TIERS, "--tier")
     path = Path(fixtures.__file__).parent / "data" / "tiers" / f"{name}.toml"
-    try:
+    with reading("tier file", path, expected="the fields of Tier", fix="compare with fixtures/data/tiers/fast.toml"):
         return Tier.model_validate({"name": name, **tomllib.loads(path.read_text())})
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise GauntletError(
-            f"tier file that does not validate: {error}",
-            expected="the fields of Tier",
-            where=str(path),
-            fix="compare with fixtures/data/tiers/fast.toml",
-        ) from error

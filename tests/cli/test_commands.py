@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from vlm_gauntlet.cli.main import app
@@ -133,6 +134,44 @@ def test_missing_data_is_not_run_with_its_reason(tmp_path: Path, monkeypatch: py
         assert "gauntlet data get cifar10" in result.stdout
     assert alone.exit_code == 1, "nothing ran"
     assert beside.exit_code == 0, "a set that is not here stops nothing else"
+
+
+def test_a_hub_out_of_reach_is_tried_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+
+    def unreachable(architecture: str, **_: object) -> None:
+        tries.append(architecture)
+        raise OSError("name or service not known")
+
+    monkeypatch.setattr("open_clip.create_model", unreachable)
+    result = gauntlet("run", "--method", "undefended", "--method", "rn", "--backbone", "open_clip:ViT-B-32/out-of-reach",
+                      "--dataset", "digits", "--protocol", "clean", "--limit", "2", "--outcomes", tmp_path)  # fmt: skip
+    assert result.exit_code == 1 and tries == ["ViT-B-32"]
+    assert result.stdout.count("name or service not known") == 1, "one reason, said once for all its cells"
+    for method in ("undefended", "rn"):
+        assert f"{method}-open_clip:ViT-B-32/out-of-reach-digits-clean" in result.stdout
+
+
+def test_data_that_was_fetched_is_data_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Colours:
+        classes = ("red", "blue")
+
+        def __init__(self, root: str, *, train: bool, download: bool) -> None:
+            assert download and not train
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            return Image.new("RGB", (32, 32), self.classes[index % 2]), index % 2
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Colours)
+    fetched = gauntlet("data", "get", "cifar10", "--root", tmp_path)
+    assert fetched.exit_code == 0, fetched.output
+    assert str(tmp_path / "wds" / "cifar10") in fetched.stdout
+    monkeypatch.setenv("GAUNTLET_DATA", str(tmp_path))
+    run = gauntlet("run", "--method", "undefended", *CELL, "--dataset", "cifar10", "--outcomes", tmp_path / "o")
+    assert run.exit_code == 0 and "undefended-miniclip-vit-cifar10-clean" in run.stdout
 
 
 def test_stopping_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

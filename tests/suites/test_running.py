@@ -111,7 +111,7 @@ def test_a_truncated_outcome_is_named_and_nothing_is_lost(cell: CellPlan, tmp_pa
     kept = run_cell(replace(cell, seed=1), journal)
     broken = tmp_path / f"{run_cell(cell, journal).key}.json"
     broken.write_bytes(broken.read_bytes()[:100])
-    with pytest.raises(GauntletError, match="cannot be read") as error:
+    with pytest.raises(GauntletError, match="an outcome that does not validate") as error:
         journal.outcomes()
     assert str(broken) in str(error.value)
     assert journal.find(kept.key) == kept
