@@ -7,9 +7,10 @@ from torch import Tensor
 
 from vlm_gauntlet.attacks.adaptive.eot import input_gradient
 from vlm_gauntlet.attacks.balls import lp_norm
-from vlm_gauntlet.attacks.base import Plain, Victim
+from vlm_gauntlet.attacks.base import AttackResult, Plain, Victim
 from vlm_gauntlet.attacks.indicators import dead_gradient
 from vlm_gauntlet.attacks.losses import cross_entropy
+from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.methods.base import Defence
 
 from .bench import Bench
@@ -56,14 +57,23 @@ def check_zero_budget_is_identity(bench: Bench) -> Answer:
 
 
 def check_masked_gradient(bench: Bench) -> Answer:
-    """Warns or fails with the words `masked gradient` where the plain gradient is dead but the backbone's is not."""
+    """Names the defence `masked gradient` where its plain gradient is dead, or leaves many more than its surrogate's.
+
+    A warning when the class declares a surrogate that is no weaker than BPDA with the backbone's gradient.
+    """
     defence = bench.defence()
     undefended = _gradient_norms(bench, Plain(lambda images: bench.backbone(images, bench.material.prompts)))
     plain = _gradient_norms(bench, bench.victim(defence))
     usable = undefended > 0
     zero = float((plain[usable] == 0).float().mean()) if usable.any() else 0.0
     ratio = dead_gradient(plain, undefended)
+    by_defence, by_surrogate = bench.plain_and_adaptive
     if not ratio.fired and zero < MASKED_SHARE:
+        if _weaker(by_defence, by_surrogate):
+            return "warn", (
+                f"masked gradient: alive, yet PGD-10 leaves {_left(by_defence)}, "
+                f"through the surrogate {_left(by_surrogate)}. Only adaptive results count"
+            )
         return "pass", f"gradients are {ratio.value:.2g} of the undefended backbone's, zero on {zero:.0%} of the images"
     seen = f"zero on {zero:.0%} of the images" if zero >= MASKED_SHARE else f"{ratio.value:.1g} of the backbone's"
     if type(defence).surrogate is Defence.surrogate:
@@ -71,20 +81,36 @@ def check_masked_gradient(bench: Bench) -> Answer:
             f"masked gradient: {seen}, so white-box attacks prove nothing. Write `surrogate`: "
             "what the strongest attacker would differentiate"
         )
+    bpda = bench.bpda()
+    if _weaker(by_surrogate, bpda):
+        return "fail", (
+            f"masked gradient: {seen}, and the class's `surrogate` leaves {_left(by_surrogate)} where the backbone's "
+            f"gradient (BPDA) leaves {_left(bpda)}: improve it, or return straight_through(forward(...), backbone(...))"
+        )
     return "warn", f"masked gradient: {seen}. Only adaptive results count; they go through the class's `surrogate`"
+
+
+def check_surrogate_has_forward_values(bench: Bench) -> Answer:
+    """On the same draws `surrogate` returns the logits of `forward`; only its gradient may differ."""
+    defence, prompts = bench.defence(), bench.material.prompts
+    value = bench.logits(defence, bench.images, bench.keys)
+    through = defence(bench.images, prompts, draws=Draws(bench.keys), through=True).detach()
+    if gap := bench.differ(value, through):
+        return "fail", (
+            f"logits of `surrogate` differ from `forward` by {gap:.3g}, so an attack would break another model: "
+            "return straight_through(forward(...), ...)"
+        )
+    return "pass", "`surrogate` and `forward` give the same logits"
 
 
 def check_adaptive_attack_is_strongest(bench: Bench) -> Answer:
     """PGD through the surrogate with EOT breaks at least as many images as PGD through the defence, within noise."""
-    defence = bench.defence()
-    plain, adaptive = (bench.attack(defence, through=t).success for t in (False, True))
-    missed, extra = int((plain & ~adaptive).sum()), int((adaptive & ~plain).sum())
+    plain, adaptive = bench.plain_and_adaptive
     seen = (
-        f"at eps = {bench.eps * 255:.0f}/255, PGD-10 leaves {int((~plain).sum())} of {len(plain)}, "
-        f"through the surrogate {int((~adaptive).sum())}"
+        f"at eps = {bench.eps * 255:.0f}/255, PGD-10 leaves {_left(plain)} of {len(plain.success)}, "
+        f"through the surrogate {_left(adaptive)}"
     )
-    # Paired: of the images on which the two differ, about half would favour either if they were equally strong.
-    if missed - extra > 2 * math.sqrt(missed + extra):
+    if _weaker(adaptive, plain):
         return "fail", f"{seen}: the surrogate is weaker than the plain gradient, improve it or return forward()"
     return "pass", seen
 
@@ -107,6 +133,19 @@ def _tensors(defence: Defence) -> list[tuple[str, Tensor]]:
 def _gradient_norms(bench: Bench, victim: Victim) -> Tensor:
     gradient, _, _ = input_gradient(victim, bench.images, bench.material.labels, cross_entropy)
     return lp_norm(gradient, "l2")
+
+
+def _weaker(first: AttackResult, second: AttackResult) -> bool:
+    """Whether the first attack breaks fewer images than the second, beyond chance (paired, two standard errors).
+
+    Of the images on which two equally strong attacks differ, about half would favour either.
+    """
+    missed, extra = (int((a.success & ~b.success).sum()) for a, b in ((second, first), (first, second)))
+    return missed - extra > 2 * math.sqrt(missed + extra)
+
+
+def _left(result: AttackResult) -> int:
+    return int((~result.success).sum())
 
 
 def _few(names: list[str]) -> str:

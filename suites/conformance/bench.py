@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from functools import cached_property
+from types import MethodType
 
 import torch
 from torch import Tensor
@@ -101,6 +102,17 @@ class Bench:
         budget = self.eps if eps is None else eps
         pgd = PGD("linf", budget, steps=steps, selection="any-iterate", eot=eot)
         return pgd(self.victim(defence, through=through), self.images, self.material.labels, self.keys)
+
+    @cached_property
+    def plain_and_adaptive(self) -> tuple[AttackResult, AttackResult]:
+        """PGD-10 through the defence, and through its surrogate, each on a fresh defence."""
+        return self.attack(self.defence()), self.attack(self.defence(), through=True)
+
+    def bpda(self) -> AttackResult:
+        """PGD-10 through the default surrogate, whatever surrogate the class declares."""
+        defence = self.defence()
+        defence.surrogate = MethodType(Defence.surrogate, defence)  # type: ignore[method-assign]
+        return self.attack(defence, through=True)
 
     @cached_property
     def undefended_logits(self) -> Tensor:

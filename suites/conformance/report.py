@@ -1,6 +1,7 @@
 """What the checks found, as Markdown to paste."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Literal
 
 from tabulate import tabulate
@@ -57,5 +58,5 @@ class Report:
         return (
             f"### Conformance of `{self.method}` on `{self.backbone}`\n\n"
             f"**{verdict}** ({', '.join(f'{n} {s}' for s, n in counts.items())}; {self.seconds:.0f} s, "
-            f"{self.material})\n\n{table}\n"
+            f"{self.material}; vlm-gauntlet {version('vlm-gauntlet')}, torch {version('torch')})\n\n{table}\n"
         )

@@ -32,6 +32,7 @@ CHECKS: tuple[Check, ...] = (
     attacked.check_parameters_survive_attack,
     attacked.check_gradient_reaches_image,
     attacked.check_zero_budget_is_identity,
+    attacked.check_surrogate_has_forward_values,
     attacked.check_masked_gradient,
     attacked.check_adaptive_attack_is_strongest,
     attacked.check_clean_accuracy,

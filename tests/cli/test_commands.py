@@ -144,8 +144,8 @@ def test_a_hub_out_of_reach_is_tried_once_a_run(tmp_path: Path, monkeypatch: pyt
         raise OSError("name or service not known")
 
     monkeypatch.setattr("open_clip.create_model", unreachable)
-    result = gauntlet("run", "--method", "undefended", "--method", "rn", "--backbone", "open_clip:ViT-B-32/out-of-reach",
-                      "--dataset", "digits", "--protocol", "clean", "--limit", "2", "--outcomes", tmp_path)  # fmt: skip
+    result = gauntlet("run", "--method", "undefended", "--method", "rn", *CELL,
+                      "--backbone", "open_clip:ViT-B-32/out-of-reach", "--outcomes", tmp_path)  # fmt: skip
     assert result.exit_code == 1 and tries == ["ViT-B-32"]
     assert result.stdout.count("name or service not known") == 1, "one reason, said once for all its cells"
     for method in ("undefended", "rn"):

@@ -46,6 +46,17 @@ class Misleading(Honest):
         return straight_through(self.forward(images, prompts), -self.backbone(images, prompts))
 
 
+class MaskedAndMisleading(Detached):
+    """A cut graph, and a surrogate that leads the adaptive attacker away."""
+
+    surrogate = Misleading.surrogate
+
+
+class OtherModel(Honest):
+    def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        return -self.backbone(images, prompts)
+
+
 class RunningMean(Honest):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
@@ -107,6 +118,16 @@ class EatsNumpy(Honest):
 
 
 COUNT = itertools.count()
+
+
+class FaintOwnStream(Honest):
+    """Too faint for a tolerance on logits, and declared: only bit-equality sees it."""
+
+    randomised = True
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        logits = super().forward(images, prompts)
+        return logits + 1e-4 * torch.rand(logits.shape, generator=torch.Generator().manual_seed(next(COUNT)))
 
 
 class OwnStream(Honest):
@@ -171,6 +192,8 @@ def report_on(defence: type[Defence], backbone: Backbone, material: Material) ->
     [
         (Detached, "check_masked_gradient", "masked gradient: zero on 100%"),
         (Quantised, "check_masked_gradient", "masked gradient: zero on 100%"),
+        (MaskedAndMisleading, "check_masked_gradient", "the backbone's gradient .BPDA. leaves"),
+        (OtherModel, "check_surrogate_has_forward_values", "would break another model"),
         (Blind, "check_gradient_reaches_image", "no gradient reaches the image"),
         (Misleading, "check_adaptive_attack_is_strongest", "weaker than the plain gradient"),
         (RunningMean, "check_no_state_leak", "mean changed"),
@@ -182,6 +205,7 @@ def report_on(defence: type[Defence], backbone: Backbone, material: Material) ->
         (NotANumber, "check_logits_shape_and_finite", "finite: False"),
         (MissingClass, "check_logits_shape_and_finite", r"output \(8, 4\)"),
         (EatsNumpy, "check_global_rng_kept", "generator of numpy"),
+        (FaintOwnStream, "check_same_draws_repeat", "draw from self.draws"),
         (OwnStream, "check_same_draws_repeat", "draw from self.draws"),
         (SecretlyRandom, "check_randomised_as_declared", "declare `randomised"),
         (OnlySaysRandom, "check_randomised_as_declared", "fresh draws change nothing"),
@@ -226,6 +250,18 @@ def test_a_declared_surrogate_turns_the_failure_into_a_warning(tiny_backbone: Ba
     assert report.passed and report.named("warn") == ["check_masked_gradient"]
 
 
+def test_a_gradient_that_is_alive_but_useless_is_named(tiny_backbone: Backbone, material: Material) -> None:
+    class Shattered(Detached):
+        """Flat to the eye of the logits, with a gradient of honest size in a direction that leads nowhere."""
+
+        def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+            return straight_through(super().forward(images, prompts), -self.backbone(images, prompts))
+
+    report = report_on(Shattered, tiny_backbone, material)
+    assert report.named("warn") == ["check_masked_gradient"]
+    assert "masked gradient: alive, yet" in report.finding("check_masked_gradient").sentence
+
+
 EXTERNAL = '''
 """Classifies a picture and its mirror image."""
 
@@ -265,6 +301,7 @@ def test_the_report_can_be_pasted(tiny_backbone: Backbone, material: Material) -
     )
     lines = report.markdown().splitlines()
     assert lines[0] == "### Conformance of `honest` on `tiny`" and lines[2].startswith("**conforms**")
+    assert f"torch {torch.__version__.partition('+')[0]}" in lines[2]
     rows = [line for line in lines if line.startswith("| check_")]
     assert len(rows) == len(report.findings) == len(CHECKS) == len(seen)
 

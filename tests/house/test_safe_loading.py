@@ -1,0 +1,66 @@
+"""Nothing is unpickled: weights come as safetensors, or through `torch.load(..., weights_only=True)`."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("fixtures", "attacks", "methods", "suites", "leaderboard", "cli", "tests")
+CODE = sorted(p.relative_to(ROOT) for room in ROOMS for p in (ROOT / room).rglob("*.py"))
+PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve"}
+WANTED = {"weights_only": True, "allow_pickle": False}
+
+
+def unsafe(source: str) -> list[str]:
+    """What a module does that can run code out of a data file, one phrase each."""
+    return [phrase for node in ast.walk(ast.parse(source)) for phrase in _phrases(node)]
+
+
+def _phrases(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (f"import {a.name}" for a in node.names if a.name.partition(".")[0] in PICKLERS)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        stem = node.module.partition(".")[0]
+        if stem in PICKLERS or (stem in {"torch", "numpy"} and any(a.name == "load" for a in node.names)):
+            yield f"from {node.module} import ..."
+    elif isinstance(node, ast.Call):
+        called = ast.unparse(node.func)
+        given = {k.arg: k.value for k in node.keywords}
+        if called == "torch.load" and "weights_only" not in given:
+            yield "torch.load without weights_only"
+        if called.endswith(".read_pickle"):
+            yield called
+        for name, wanted in WANTED.items():
+            if name in given and not (isinstance(given[name], ast.Constant) and given[name].value is wanted):
+                yield f"{called}({name}={ast.unparse(given[name])})"
+
+
+@pytest.mark.parametrize("path", CODE, ids=str)
+def test_nothing_is_unpickled(path: Path) -> None:
+    assert unsafe((ROOT / path).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.load(a); torch.load(b, weights_only=True)",
+        "torch.load(path)  # weights_only=True",
+        "import os, pickle",
+        "from pickle import loads",
+        "from torch import load",
+        "import joblib",
+        "frame = pd.read_pickle(f)",
+        "np.load(f, allow_pickle = True)",
+        "open_clip.create_model(name, weights_only=trusted)",
+    ],
+)
+def test_unsafe_loading_is_caught(line: str) -> None:
+    assert len(unsafe(line)) == 1
+
+
+def test_safe_loading_is_not() -> None:
+    assert unsafe("torch.load(\n    path,\n    weights_only=True)\nnp.load(f, allow_pickle=False)\nimport json") == []
