@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 
-from . import board, check, data, doctor, lists, run, schema, train
+from . import board, check, claims, data, doctor, lists, run, schema, train
 from .console import errors
 
 
@@ -59,6 +59,12 @@ def main(
       gauntlet methods
       gauntlet protocols --json
       gauntlet data get cifar10
+
+    \b
+    What papers report, and what holds of it:
+      gauntlet claims
+      gauntlet claims audit
+      gauntlet claims verdicts --outcomes outcomes
     """
 
 
@@ -69,6 +75,7 @@ for listing in (lists.methods, lists.attacks, lists.datasets, lists.protocols, l
     app.command(listing.__name__)(listing)
 app.command("train")(train.train)
 app.command("train-miniclip")(train.train_miniclip)
+app.add_typer(claims.app, name="claims")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)

@@ -1,4 +1,4 @@
-"""The static site: front page, one page a method and one a data set, every raw outcome, the tables as files."""
+"""The static site: front page, pages of methods, data sets and claims, every raw outcome, the tables as files."""
 
 import os
 import shutil
@@ -18,6 +18,7 @@ from vlm_gauntlet.fixtures.records import Outcome
 
 from . import table, words
 from .chart import chart, charted
+from .claim_pages import write_claim_pages
 from .exports import to_csv, to_json, to_latex
 from .flags import MASKING
 from .rows import Block, Row, card_of, headline, rows
@@ -152,6 +153,7 @@ def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None
         write(f"datasets/{words.file_name(name)}.html", page)
     for outcome in outcomes:
         write(f"outcomes/{outcome.key}.json", outcome.model_dump_json(indent=1) + "\n")
+    write_claim_pages(pages, shared, outcomes, out)
     write("style.css", (TEMPLATES / "style.css").read_text(encoding="utf-8"))
     write("results.csv", to_csv(found))
     write("results.json", to_json(found))

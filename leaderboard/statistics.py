@@ -45,6 +45,12 @@ def wilson(successes: float, n: int) -> Estimate:
     return Estimate(value, min(max(float(low), 0.0), value), max(min(float(high), 1.0), value), n)
 
 
+def clopper_pearson(successes: int, n: int) -> Estimate:
+    """The exact interval (Clopper and Pearson 1934), which never covers less than it says."""
+    low, high = proportion_confint(successes, n, alpha=1 - LEVEL, method="beta")
+    return Estimate(successes / n, float(low), float(high), n)
+
+
 def mean_of(fractions: Sequence[float]) -> Estimate:
     """Mean of per-sample success fractions, each in [0, 1], with interval."""
     return wilson(min(sum(fractions), float(len(fractions))), len(fractions))

@@ -21,6 +21,7 @@ class Deviation(_Record):
     as_coded: str = Field(description="which choice is what the official code does")
     differs: str = Field(description="what paper and code say, in words")
     source: str
+    explains: tuple[str, ...] = Field(default=(), description="patterns of claim ids that need the other choice")
 
 
 class Cost(_Record):

@@ -14,7 +14,7 @@ from vlm_gauntlet.fixtures.packing import pack, unpack
 
 
 class Pin(BaseModel):
-    """What is known of a checkpoint: digest, size in bytes, the backbone it starts from, the command that makes it."""
+    """What is known of a checkpoint: digest, size in bytes, the backbone it starts from, data, and how it was made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,6 +22,7 @@ class Pin(BaseModel):
     size: int
     base: str
     command: str
+    trained_on: str = "unknown"
 
 
 def save_checkpoint(path: Path, base: Backbone, tower: dict[str, Tensor], command: str) -> Pin:
@@ -34,6 +35,18 @@ def save_checkpoint(path: Path, base: Backbone, tower: dict[str, Tensor], comman
     return Pin(sha256=sha256(data), size=len(data), base=base.digest, command=command)
 
 
+def read_pins(folder: Path) -> dict[str, Pin]:
+    """The pins of a method's checkpoints, by backbone; empty where it has none.
+
+    Raises:
+        GauntletError: the file does not validate.
+    """
+    path = folder / "checkpoints.toml"
+    with reading("pins", path, expected="the fields of Pin", fix="restore the file from git"):
+        records = tomllib.loads(path.read_text()) if path.is_file() else {}
+        return {key: Pin.model_validate(record) for key, record in records.items()}
+
+
 def load_checkpoint(folder: Path, name: str, base: Backbone, *, train_with: str) -> dict[str, Tensor]:
     """Reads the difference `folder/<name>.safetensors` after checking its pin and its backbone.
 
@@ -41,10 +54,7 @@ def load_checkpoint(folder: Path, name: str, base: Backbone, *, train_with: str)
         UnavailableError: no such checkpoint here; the error gives the command that trains it.
         GauntletError: the pins do not validate, digest or size differ, or it belongs to another backbone.
     """
-    path = folder / "checkpoints.toml"
-    with reading("pins", path, expected="sha256, size, base, command", fix="restore the file from git"):
-        records = tomllib.loads(path.read_text()) if path.is_file() else {}
-        pins = {key: Pin.model_validate(record) for key, record in records.items()}
+    pins = read_pins(folder)
     if name not in pins:
         raise UnavailableError(
             f"no checkpoint {name!r}", expected=f"one of: {', '.join(sorted(pins)) or '(none)'}", where=str(folder),

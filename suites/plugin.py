@@ -7,10 +7,14 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+
+if TYPE_CHECKING:
+    from .running import CellPlan
 
 MARKERS = {
     "fast": "CPU, minutes, the embedded ViT; sockets are blocked",
@@ -61,14 +65,15 @@ def _check_names(methods: list[str] | None, protocols: list[str] | None) -> None
     """Unknown names end the session before collection, with near misses."""
     if not (methods or protocols):
         return
-    from vlm_gauntlet.fixtures.protocols import protocol
     from vlm_gauntlet.methods.registry import method
+
+    from .runnable import protocols_named
 
     try:
         for name in methods or []:
             method(name)
         for name in protocols or []:
-            protocol(name)
+            protocols_named(name, "any")
     except GauntletError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -106,6 +111,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     if "method_name" in metafunc.fixturenames:
         metafunc.parametrize("method_name", metafunc.config.getoption("--method") or tier("fast").methods)
+    if "claim" in metafunc.fixturenames:
+        metafunc.parametrize("claim", _claims(metafunc.config))
     if "cell_plan" in metafunc.fixturenames:
         metafunc.parametrize("cell_plan", [p for name in TIERS for p in _cells(metafunc.config, name)])
     elif "tier_name" in metafunc.fixturenames:
@@ -120,13 +127,35 @@ def _marks(tier_name: str) -> list[pytest.MarkDecorator]:
     return [getattr(pytest.mark, name) for name in names]
 
 
+def _claims(config: pytest.Config) -> list[object]:
+    """One id for each accuracy that a source reports of a chosen method."""
+    from vlm_gauntlet.methods.claims import PERCENT, claims
+
+    chosen, sets = config.getoption("--method"), config.getoption("--dataset")
+    return [
+        pytest.param(c, id=c.id)
+        for c in claims()
+        if c.metric in PERCENT and (not chosen or c.method in chosen) and (not sets or c.dataset in sets)
+    ]
+
+
 def _cells(config: pytest.Config, tier_name: str) -> list[object]:
+    adaptive = [pytest.mark.adaptive]
+    return [
+        pytest.param(c, id=f"{tier_name}-{c.id}",
+                     marks=[*_marks(tier_name), *(adaptive if c.protocol.threat.knowledge == "adaptive" else [])])
+        for c in cells_of(config, tier_name)
+    ]  # fmt: skip
+
+
+def cells_of(config: pytest.Config, tier_name: str) -> "list[CellPlan]":
+    """The cells of a tier, with this run's options in place of the tier's own."""
     from .running import plan
     from .tiers import tier
 
     chosen = tier(tier_name)
     seed = config.getoption("--seed")
-    cells = plan(
+    return plan(
         config.getoption("--method") or chosen.methods,
         chosen.backbone,
         config.getoption("--dataset") or chosen.datasets,
@@ -136,16 +165,11 @@ def _cells(config: pytest.Config, tier_name: str) -> list[object]:
         device=config.getoption("--device"),
         batch_size=chosen.batch_size,
     )
-    adaptive = [pytest.mark.adaptive]
-    return [
-        pytest.param(c, id=f"{tier_name}-{c.id}",
-                     marks=[*_marks(tier_name), *(adaptive if c.protocol.threat.knowledge == "adaptive" else [])])
-        for c in cells
-    ]  # fmt: skip
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without `-m` and `-k`, the long tiers wait until they are asked for."""
+    """Claims are judged when the cells have run; without `-m` and `-k`, the long tiers wait until asked for."""
+    items.sort(key=lambda item: item.path.name == "test_claims.py")
     if config.option.markexpr or config.option.keyword or any("::" in a for a in config.args):
         return
     waiting = [i for i in items if any(i.get_closest_marker(m) for m in ("mini", "nightly", "full"))]

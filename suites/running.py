@@ -18,7 +18,7 @@ from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Dataset, dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.fixtures.protocols import Protocol, protocol
+from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Cell, Cost, Outcome, Provenance
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method, method
@@ -26,6 +26,7 @@ from vlm_gauntlet.methods.registry import Method, method
 from .batch import run_batch
 from .journal import BatchResult, Journal
 from .reading import indicators_of
+from .runnable import protocols_named
 
 VERSIONS = ("vlm-gauntlet", "torch", "torchvision", "open_clip_torch", "pyautoattack", "numpy")
 
@@ -64,7 +65,8 @@ class CellPlan:
         cell = Cell(
             method=self.method.label, method_digest=self.method.digest, backbone=backbone.name,
             backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
-            prompts_digest=data.prompts.digest, protocol=self.protocol, seed=self.seed, limit=self.limit,
+            prompts_digest=data.prompted(self.protocol.prompts).digest, protocol=self.protocol, seed=self.seed,
+            limit=self.limit,
             batch_size=self.batch_size if defence.batch_coupled else None, code_digest=_code_digest(),
         )  # fmt: skip
         return defence, data, cell
@@ -87,10 +89,11 @@ def plan(
         GauntletError: an unknown method or protocol, with near misses.
     """
     made = [
-        CellPlan(method(m), backbone, d, protocol(p), limit, seed, device, batch_size)
+        CellPlan(method(m), backbone, d, p, limit, seed, device, batch_size)
         for m in methods
         for d in datasets
-        for p in protocols
+        for name in protocols
+        for p in protocols_named(name, d)
     ]
     return sorted(made, key=lambda p: p.id)
 
@@ -123,9 +126,14 @@ def _run(
     progress: Callable[[int, int], None] | None,
     command: str,
 ) -> Outcome:
-    backbone = defence.backbone
-    undefended = method("undefended").build(backbone)
-    size = backbone.image_size if cell.protocol.threat.attack_resolution == "model" else data.native_size
+    backbone, protocol = defence.backbone, cell.protocol
+    undefended, prompts = method("undefended").build(backbone), data.prompted(protocol.prompts)
+    native = protocol.threat.attack_resolution == "native"  # then the backbone alone resizes
+    size = data.native_size if native else backbone.image_size
+    batches = data.batches(
+        limit=plan.limit, batch_size=plan.batch_size, size=size,
+        preprocessing="resize-crop" if native else protocol.preprocessing,
+    )  # fmt: skip
     done = journal.batches(cell.key)
     counted = [len(result.samples) for result in done]
     if any(n != plan.batch_size for n in counted[:-1]):
@@ -134,9 +142,9 @@ def _run(
             where=str(journal.folder / f"{cell.key}.partial.jsonl"),
             fix="use the same --batch-size, or remove the file",
         )  # fmt: skip
-    for index, batch in enumerate(data.batches(limit=plan.limit, batch_size=plan.batch_size, size=size)):
+    for index, batch in enumerate(batches):
         if index >= len(done):
-            result = run_batch(defence, undefended, data.prompts, batch, cell.protocol, plan.seed)
+            result = run_batch(defence, undefended, prompts, batch, protocol, plan.seed)
             journal.append(cell.key, result)
             done.append(result)
         if progress:

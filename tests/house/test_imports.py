@@ -1,4 +1,7 @@
-"""Imports run downwards only: fixtures <- attacks <- methods <- suites <- leaderboard <- cli."""
+"""Imports run downwards only: fixtures <- attacks <- methods <- suites <- leaderboard <- cli.
+
+The suites' own tests (`suites/test_*.py`) are doors, not rooms: nothing imports them, and they may use the verdicts.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -34,7 +37,9 @@ def upward(source: str, path: Path) -> list[str]:
     return sorted({room for room in imported_rooms(source, path) if ROOMS.index(room) > own})
 
 
-MODULES = sorted(p.relative_to(ROOT) for room in ROOMS for p in (ROOT / room).rglob("*.py"))
+MODULES = sorted(
+    p.relative_to(ROOT) for room in ROOMS for p in (ROOT / room).rglob("*.py") if not p.name.startswith("test_")
+)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)

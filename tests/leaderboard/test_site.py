@@ -80,7 +80,8 @@ def pages(site: Path) -> dict[Path, Page]:
 
 def test_every_page_is_well_formed(site: Path) -> None:
     found = pages(site)
-    assert len(found) == 1 + 7 + 3
+    assert len([p for p in found if "claims" not in p.parts and p.name != "audit.html"]) == 1 + 7 + 3
+    assert len([p for p in found if "claims" in p.parts]) > 50
     for path, page in found.items():
         assert len(page.ids) == len(set(page.ids)), path
         labels = [v for _, a in page.tags for k in ("aria-labelledby",) for v in (a.get(k) or "").split()]

@@ -1,0 +1,136 @@
+"""`gauntlet claims`: what sources report, what is odd in it, and what holds."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import table
+
+if TYPE_CHECKING:
+    from vlm_gauntlet.methods.claims import Claim
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    help="Reported numbers: list, audit, verdicts.",
+)
+Json = Annotated[bool, typer.Option("--json", help="one JSON array")]
+Outcomes = Annotated[Path, typer.Option(help="folder of outcomes")]
+Pick = Annotated[str | None, typer.Option(help="only this one")]
+
+
+def _chosen(source: str | None, method: str | None) -> "list[Claim]":
+    from vlm_gauntlet.fixtures.errors import unknown_name
+    from vlm_gauntlet.fixtures.sources import source as source_named
+    from vlm_gauntlet.methods.claims import claims
+
+    if source:
+        source_named(source)
+    if method and method not in (known := {c.method for c in claims()}):
+        raise unknown_name("method with claims", method, known, "--method")
+    return [c for c in claims() if source in (None, c.source) and method in (None, c.method)]
+
+
+@app.callback()
+def claims(ctx: typer.Context, source: Pick = None, method: Pick = None, as_json: Json = False) -> None:
+    """Lists the numbers that sources report; without --json, counts by source and table.
+
+    Examples:
+
+      gauntlet claims --json | jq length
+
+      gauntlet claims --source mmcoa --method tecoa --json
+
+      gauntlet claims audit
+
+      gauntlet claims verdicts --outcomes outcomes --method undefended
+    """
+    if ctx.invoked_subcommand:
+        return
+    found = _chosen(source, method)
+    if as_json:
+        typer.echo(json.dumps([{"id": c.id, **c.model_dump()} for c in found], indent=1, ensure_ascii=False))
+        return
+    counts = Counter((c.source, c.table, c.tag) for c in found)
+    table([[*key, n] for key, n in sorted(counts.items())], ["source", "table", "tag", "claims"])
+    typer.echo(f"{len(found)} claims of {len({c.method for c in found})} methods")
+
+
+@app.command()
+def audit(as_json: Json = False) -> None:
+    """Tests the tables themselves: means, differences, copies, contradictions, impossible orders. No model runs.
+
+    Example: gauntlet claims audit --json
+    """
+    from vlm_gauntlet.suites.audit import audit as run_audit
+    from vlm_gauntlet.suites.audit.known import reason_for
+
+    found = run_audit()
+    if as_json:
+        shown = [{**f.model_dump(), "known": reason_for(f)} for f in found]
+        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
+        return
+    for f in found:
+        typer.echo(f"{f.severity:8}{f.rule}\n        {f.sentence}\n        {f.arithmetic}")
+    counts = Counter(f.rule for f in found)
+    typer.echo("\n" + ", ".join(f"{n} {rule}" for rule, n in sorted(counts.items())) + f": {len(found)} findings")
+
+
+@app.command()
+def verdicts(
+    outcomes: Outcomes = Path("outcomes"),
+    source: Pick = None,
+    method: Pick = None,
+    mini: bool = False,
+    as_json: Json = False,
+) -> None:
+    """Judges claims by the outcomes in a folder; with --mini, our own frozen outcomes instead of papers' numbers.
+
+    Example: gauntlet claims verdicts --outcomes outcomes --mini
+    """
+    from vlm_gauntlet.leaderboard.mini_claims import mini_verdicts
+    from vlm_gauntlet.leaderboard.verdicts import verdicts as judge
+    from vlm_gauntlet.suites.journal import Journal
+    from vlm_gauntlet.suites.references import references
+
+    run = Journal(outcomes).outcomes()
+    if mini:
+        found = mini_verdicts([r for r in references() if method in (None, r.method.partition("+")[0])], run)
+    else:
+        found = judge(_chosen(source, method), run)
+    if as_json:
+        shown = [
+            {"claim": v.claim, "verdict": v.word, "reason": v.reason, "q": v.q, "command": v.command,
+             "near": [{"outcome": m.outcome.cell.id, "differs": [str(d) for d in m.differences]} for m in v.near]}
+            for v in found.values()
+        ]  # fmt: skip
+        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
+        return
+    tested = [v for v in found.values() if v.comparison]
+    if tested:
+        table([[v.claim, v.word, v.reason] for v in tested], ["claim", "verdict", "reason"])
+    if reasons := Counter((v.word, v.reason) for v in found.values() if not v.comparison):
+        table([[*key, n] for key, n in reasons.most_common()], ["verdict", "reason", "claims"])
+
+
+@app.command()
+def freeze(outcomes: Outcomes = Path("outcomes")) -> None:
+    """Makes outcomes the mini claims of their methods: the numbers that later runs must give again.
+
+    Example: gauntlet run --tier fast && gauntlet claims freeze
+    """
+    from vlm_gauntlet.fixtures.errors import GauntletError
+    from vlm_gauntlet.suites.journal import Journal
+    from vlm_gauntlet.suites.references import freeze as write
+
+    if not (run := Journal(outcomes).outcomes()):
+        raise GauntletError(
+            f"no outcomes in {outcomes}/", expected="one JSON file a finished cell", where="--outcomes",
+            fix=f"gauntlet run --tier fast --outcomes {outcomes}",
+        )  # fmt: skip
+    for path in write(run):
+        typer.echo(str(path))

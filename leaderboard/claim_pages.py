@@ -1,0 +1,61 @@
+"""Pages of what sources report: every claim beside its verdict, our own frozen numbers, and the audit of the tables."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment
+
+from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.fixtures.sources import sources
+from vlm_gauntlet.fixtures.test_sets import test_sets
+from vlm_gauntlet.methods.claims import Claim, claims
+from vlm_gauntlet.suites.audit import audit
+from vlm_gauntlet.suites.audit.known import reason_for
+from vlm_gauntlet.suites.references import references
+
+from . import words
+from .mini_claims import mini_verdicts
+from .verdicts import WORDS, Verdict, verdicts
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdict, as a line of a page."""
+
+    claim: Claim
+    verdict: Verdict
+
+
+def write_claim_pages(pages: Environment, shared: dict[str, object], outcomes: Sequence[Outcome], out: Path) -> None:
+    """Writes `claims/index.html`, `claims/<method>.html` and `audit.html` into a site."""
+    found = claims()
+    judged = verdicts(found, outcomes)
+    by_method: dict[str, list[Judged]] = defaultdict(list)
+    by_source: dict[str, Counter[str]] = defaultdict(Counter)
+    for claim in found:
+        by_method[claim.method].append(Judged(claim, judged[claim.id]))
+        by_source[claim.source][judged[claim.id].word] += 1
+    mini = mini_verdicts(references(), outcomes)
+    findings = audit(found)
+    (out / "claims").mkdir()
+
+    def write(name: str, template: str, **more: object) -> None:
+        text = pages.get_template(f"{template}.html.j2").render(**shared, **more)
+        (out / name).write_text(text, encoding="utf-8")
+
+    write(
+        "claims/index.html", "claims", root="../", by_source=sorted(by_source.items()), sources=sources(), words=WORDS,
+        methods={m: len(lines) for m, lines in sorted(by_method.items())}, total=len(found), findings=len(findings),
+        mini=[v for v in mini.values() if v.comparison], unrun=sum(v.comparison is None for v in mini.values()),
+    )  # fmt: skip
+    for method, lines in by_method.items():
+        write(
+            f"claims/{words.file_name(method)}.html", "claims_of", root="../", method=method, lines=lines,
+            title=test_sets().title, counts=Counter(line.verdict.word for line in lines), words=WORDS,
+        )  # fmt: skip
+    write(
+        "audit.html", "audit", root="", findings=[(f, reason_for(f)) for f in findings],
+        counts=sorted(Counter(f.rule for f in findings).items()), total=len(found),
+    )  # fmt: skip

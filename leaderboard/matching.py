@@ -1,0 +1,142 @@
+"""Which outcomes speak of a claim: its protocol against theirs, field by field."""
+
+import inspect
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlm_gauntlet.fixtures.protocols import Protocol
+from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocol
+from vlm_gauntlet.methods.checkpoints import read_pins
+from vlm_gauntlet.methods.claims import Claim
+from vlm_gauntlet.methods.registry import methods
+from vlm_gauntlet.suites.runnable import PREPROCESSING, reduction_matters
+
+BACKBONES = {
+    "ViT-B/32": "open_clip:ViT-B-32-quickgelu/openai",
+    "ViT-B/16": "open_clip:ViT-B-16-quickgelu/openai",
+    "ViT-L/14": "open_clip:ViT-L-14-quickgelu/openai",
+    "RN50": "open_clip:RN50-quickgelu/openai",
+    "RN101": "open_clip:RN101-quickgelu/openai",
+}
+WHOLE = ("caltech101", "caltech256", "eurosat")  # sets without an official split: the test split is the whole set
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field in which an outcome is not what the claim says."""
+
+    field: str
+    claimed: str
+    run: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: claimed {self.claimed}, run {self.run}"
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """An outcome of the same method and data set that does not count, and why."""
+
+    outcome: Outcome
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What there is to compare a claim with.
+
+    Args:
+        outcomes: one for each component of the claim's attack, on the same samples; empty where there is none.
+        near: other outcomes of the method on the data set, nearest first.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    near: tuple[NearMiss, ...]
+
+
+def match(claim: Claim, outcomes: Sequence[Outcome]) -> Match:
+    """Finds the outcomes that count for a claim, and those that nearly do."""
+    reported = reported_protocol(claim.protocol)
+    found: dict[str, dict[str, Outcome]] = defaultdict(dict)  # sample set -> component -> newest outcome
+    near = []
+    for outcome in sorted(outcomes, key=lambda o: (o.provenance.made, o.key)):
+        if outcome.cell.method.partition("+")[0] != claim.method or outcome.cell.dataset != claim.dataset:
+            continue
+        component = _component(reported, outcome.cell.protocol)
+        differences = tuple(_differences(claim, reported, component, outcome))
+        if differences:
+            near.append(NearMiss(outcome, differences))
+        else:
+            ids = f"{outcome.cell.dataset_digest} {outcome.n} {outcome.samples[0].id} {outcome.samples[-1].id}"
+            found[ids]["none" if component is None else component.attack] = outcome
+    wanted = {c.attack for c in reported.components} or {"none"}
+    whole = [tuple(by_attack.values()) for by_attack in found.values() if by_attack.keys() == wanted]
+    largest = max(whole, key=lambda group: group[0].n, default=())
+    return Match(largest, tuple(sorted(near, key=lambda m: len(m.differences))))
+
+
+def _component(reported: ReportedProtocol, protocol: Protocol) -> Component | None:
+    """The component that an outcome's attack answers; the first one where none has its name."""
+    named = [c for c in reported.components if c.attack == protocol.attack]
+    return next(iter(named or reported.components), None)
+
+
+def _differences(
+    claim: Claim, reported: ReportedProtocol, component: Component | None, outcome: Outcome
+) -> Iterator[Difference]:
+    for field, claimed, run in _fields(claim, reported, component, outcome):
+        if str(claimed) != str(run):
+            yield Difference(field, str(claimed), str(run))
+
+
+def _fields(
+    claim: Claim, reported: ReportedProtocol, component: Component | None, outcome: Outcome
+) -> Iterator[tuple[str, object, object]]:
+    cell, protocol, threat = outcome.cell, outcome.cell.protocol, outcome.cell.protocol.threat
+    yield "variant", claim.variant or "none", cell.method.partition("+")[2] or "none"
+    yield "backbone", BACKBONES.get(claim.backbone, claim.backbone), cell.backbone
+    yield "trained on", claim.trained_on, _trained_on(outcome)
+    yield "attack", "none" if component is None else component.attack, protocol.attack
+    yield "norm", reported.norm, threat.norm
+    yield "eps", reported.eps, threat.eps
+    yield "knowledge", reported.knowledge, threat.knowledge
+    yield "prompts", reported.prompts, protocol.prompts
+    yield "preprocessing", PREPROCESSING.get(reported.preprocessing, reported.preprocessing), protocol.preprocessing
+    yield "precision", reported.precision, protocol.precision
+    yield "samples", population(reported.samples, claim.dataset), population("whole test split", cell.dataset)
+    if component is None:
+        return
+    yield "modality", reported.modality, threat.modality
+    yield "attack resolution", reported.resolution_for(claim.dataset), threat.attack_resolution
+    yield "quantised", reported.quantised, False
+    yield "gradient", "direct", protocol.gradient
+    for name in ("steps", "step_size", "restarts", "random_start", "loss", "selection"):
+        yield name.replace("_", " "), getattr(component, name), getattr(protocol, name)
+    if reduction_matters(reported, component):
+        yield "reduction", component.reduction, protocol.reduction
+
+
+def population(samples: str, dataset: str) -> str:
+    """What a description of samples is drawn from: subsets of one split are samples of the same population."""
+    if samples == "unknown":
+        return samples
+    if "CoOp" in samples:
+        return "CoOp test split"
+    if "whole data set" in samples or dataset in WHOLE:
+        return "whole data set"
+    return "test split"
+
+
+def _trained_on(outcome: Outcome) -> str:
+    """Training data of the run's weights, from the checkpoint's pin; `none` for a method that is not trained."""
+    stem = outcome.cell.method.partition("+")[0]
+    if stem not in methods():
+        return "unknown"
+    defence = methods()[stem]
+    if not defence.card.weights:
+        return "none"
+    pin = read_pins(Path(inspect.getfile(defence)).parent).get(outcome.cell.backbone)
+    return pin.trained_on if pin else "unknown"

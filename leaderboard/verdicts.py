@@ -1,0 +1,156 @@
+"""Verdicts: each claim against the outcomes that speak of it, with a reason in one sentence."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.fixtures.reported import reported_protocol
+from vlm_gauntlet.fixtures.test_sets import test_sets
+from vlm_gauntlet.methods.claims import PERCENT, Claim
+from vlm_gauntlet.methods.registry import methods
+from vlm_gauntlet.suites.runnable import runnable
+
+from .comparison import ALPHA, MARGIN, Comparison, SeedSpread, false_discovery, samples_needed, two_sample
+from .matching import BACKBONES, Match, NearMiss, match
+from .statistics import Estimate, mean_of
+from .trainings import spread
+
+Word = Literal["reproduced", "below claim", "above claim", "inconclusive", "not checkable", "not run", "failed"]
+WORDS = get_args(Word)
+TRAINED = ("fine-tuning", "prompt-tuning")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said of a claim.
+
+    Args:
+        claim: id of the claim.
+        word: the verdict. `inconclusive`: the interval can neither refute nor confirm it.
+        reason: one sentence.
+        observed: our accuracy, where there is one.
+        comparison: the test, where there was one; `q` is its p-value after Benjamini-Hochberg over the night.
+        near: outcomes that do not count, with the fields that differ.
+        command: what would run it, where something would.
+    """
+
+    claim: str
+    word: Word
+    reason: str
+    observed: Estimate | None = None
+    comparison: Comparison | None = None
+    q: float | None = None
+    near: tuple[NearMiss, ...] = ()
+    command: str = ""
+
+
+def verdicts(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> dict[str, Verdict]:
+    """A verdict for each claim. False discoveries are controlled over all claims that were tested together.
+
+    Args:
+        claims: what sources report.
+        outcomes: everything that was run.
+    """
+    about = defaultdict(list)
+    for outcome in outcomes:
+        about[outcome.cell.method.partition("+")[0], outcome.cell.dataset].append(outcome)
+    found = {c.id: _untested(c, about[c.method, c.dataset]) for c in claims}
+    tested = [v for v in found.values() if v.comparison is not None]
+    for one, q in zip(tested, false_discovery([v.comparison.p for v in tested if v.comparison]), strict=True):
+        found[one.claim] = judge(one, q)
+    return found
+
+
+def judge(tested: Verdict, q: float) -> Verdict:
+    """The word for a comparison, given its p-value corrected for the night."""
+    comparison = tested.comparison
+    assert comparison is not None
+    gap = f"{100 * comparison.difference:+.1f} points [{100 * comparison.low:+.1f}, {100 * comparison.high:+.1f}]"
+    sure = f"{comparison.test}, q = {q:.2g}"
+    if q < ALPHA:
+        word: Word = "below claim" if comparison.difference < 0 else "above claim"
+        said = "a stronger attack, or a number that does not hold" if word == "below claim" else "is our attack weaker?"
+        return replace(tested, word=word, q=q, reason=f"{gap} from the claim ({sure}): {said}.")
+    if comparison.equivalent:
+        reason = f"{gap} from the claim, within {100 * MARGIN:.0f} points ({sure})."
+        return replace(tested, word="reproduced", q=q, reason=reason)
+    reason = f"{gap} from the claim is no proof of a difference, and too wide for {100 * MARGIN:.0f} points ({sure})."
+    return replace(tested, word="inconclusive", q=q, reason=reason)
+
+
+def _untested(claim: Claim, outcomes: Sequence[Outcome]) -> Verdict:
+    """Everything that can be said before p-values are looked at together."""
+    if claim.tag == "memory":
+        return Verdict(claim.id, "not checkable", "A number written down from memory is never checked against.")
+    if claim.metric not in PERCENT:
+        return Verdict(claim.id, "not checkable", "Only accuracies and recalls are measured here.")
+    if claim.dataset not in test_sets().dataset:
+        return Verdict(claim.id, "not checkable", "A mean is checked cell by cell, and by the audit.")
+    reported = reported_protocol(claim.protocol)
+    if unknown := reported.unknown_fields():
+        return Verdict(claim.id, "not checkable", f"The source does not say: {', '.join(unknown)}.")
+    found = match(claim, outcomes)
+    if found.outcomes:
+        return _compared(claim, found)
+    return _not_run(claim, found)
+
+
+def _not_run(claim: Claim, found: Match) -> Verdict:
+    if claim.method not in methods():
+        return Verdict(claim.id, "not run", f"{claim.method!r} is not implemented here yet.", near=found.near)
+    if claim.backbone not in BACKBONES:
+        return Verdict(claim.id, "not run", f"No weights are known here for {claim.backbone!r}.", near=found.near)
+    can = runnable(reported_protocol(claim.protocol), claim.dataset)
+    if can.obstacles:
+        return Verdict(claim.id, "not run", f"It cannot run here: {'; '.join(can.obstacles)}.", near=found.near)
+    name = claim.method + (f"+{claim.variant}" if claim.variant else "")
+    command = (
+        f"gauntlet run --method {name} --backbone {BACKBONES[claim.backbone]} --dataset {claim.dataset} "
+        f"--protocol {claim.protocol} --limit 1000000 --device cuda"
+    )
+    reason = "No outcome with this protocol: it wants the weights of real CLIP, the data set and a GPU."
+    if found.near:
+        reason = f"No outcome has this protocol; the nearest differs in {found.near[0].differences[0]}."
+    return Verdict(claim.id, "not run", reason, near=found.near, command=command)
+
+
+def _compared(claim: Claim, found: Match) -> Verdict:
+    first = found.outcomes[0]
+    fractions = [
+        min(o.samples[i].attacked / o.draws for o in found.outcomes) for i in range(first.n)
+    ]  # an ensemble of attacks: worst case of each sample
+    observed = mean_of(fractions)
+    base = Verdict(claim.id, "not checkable", "", observed=observed, near=found.near)
+    claimed_n = claim.n or (first.n if first.n < first.cell.limit and _whole(claim) else None)
+    if claimed_n is None:
+        return replace(base, reason="The source does not say on how many samples it measured.")
+    between = None
+    if methods()[claim.method].card.paradigm in TRAINED:
+        declared = SeedSpread(claim.sd / 100, 1) if claim.sd else None
+        clean = reported_protocol(claim.protocol).clean
+        between = spread(claim.method, first.cell.backbone, clean=clean) or declared
+        if between is None:
+            return replace(base, reason="It was trained again here, and nobody measured how much trainings differ.")
+    comparison = two_sample(
+        sum(fractions), first.n, claim.number / 100, claimed_n, rounding=claim.rounding / 100, spread=between
+    )
+    needed = samples_needed(claim.number / 100, claimed_n)
+    hint = "" if needed is None or needed <= first.n else f"; {needed} samples would tell"
+    return replace(base, comparison=replace(comparison, test=comparison.test + hint))
+
+
+def _whole(claim: Claim) -> bool:
+    return reported_protocol(claim.protocol).samples.startswith("whole")
+
+
+def explained_by(claim: Claim) -> str:
+    """The recorded deviation between paper and code that explains a claim which does not hold; empty if none does."""
+    if claim.method not in methods():
+        return ""
+    for deviation in methods()[claim.method].card.deviations:
+        if any(fnmatchcase(claim.id, pattern) for pattern in deviation.explains):
+            return f"{deviation.name}: {deviation.differs}"
+    return ""

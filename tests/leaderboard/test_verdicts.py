@@ -1,0 +1,164 @@
+"""A claim meets outcomes: only the same protocol counts, and each verdict has its reason."""
+
+from fractions import Fraction
+
+import pytest
+
+from vlm_gauntlet.fixtures.protocols import Protocol
+from vlm_gauntlet.fixtures.records import Cell, Outcome
+from vlm_gauntlet.fixtures.reported import reported_protocol
+from vlm_gauntlet.leaderboard.comparison import SeedSpread
+from vlm_gauntlet.leaderboard.matching import match
+from vlm_gauntlet.leaderboard.trainings import spread
+from vlm_gauntlet.leaderboard.verdicts import Verdict, explained_by, verdicts
+from vlm_gauntlet.methods.claims import Claim
+from vlm_gauntlet.suites.runnable import runnable
+
+from .factory import outcome
+
+CLIP = "open_clip:ViT-B-32-quickgelu/openai"
+
+
+def claim(value: str = "40.00", protocol: str = "mmcoa-pgd-100", **more: object) -> Claim:
+    fields: dict[str, object] = {
+        "method": "undefended", "source": "mmcoa", "table": "Table X", "row": "CLIP", "column": "C10", "value": value,
+        "backbone": "ViT-B/32", "trained_on": "none", "setting": "zero-shot", "dataset": "cifar10", "n": 5000,
+        "protocol": protocol, "metric": "accuracy", "tag": "paper",
+    }  # fmt: skip
+    return Claim(**(fields | more))  # type: ignore[arg-type]
+
+
+def run(right: int, n: int, *, of: Claim, protocol: Protocol | None = None, limit: int = 0, **cell: object) -> Outcome:
+    """An outcome that the claim's own protocol gave, unless told otherwise."""
+    (own,) = runnable(reported_protocol(of.protocol), of.dataset).protocols
+    made = outcome("1" * right + "0" * (n - right), method=of.method, backbone=CLIP, dataset=of.dataset)
+    changed = {"protocol": protocol or own, "limit": limit or n, **cell}
+    fresh = Cell.model_validate({**made.cell.model_dump(), **changed})
+    return made.model_copy(update={"cell": fresh, "key": fresh.key})
+
+
+def one(of: Claim, *outcomes: Outcome) -> Verdict:
+    return verdicts([of], list(outcomes))[of.id]
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "word"),
+    [(1850, 5000, "below claim"), (2150, 5000, "above claim"), (2010, 5000, "reproduced"), (74, 200, "inconclusive")],
+)
+def test_the_words(right: int, n: int, word: str) -> None:
+    """A drop of three points is caught at n = 5000; at n = 200 it is neither red nor green."""
+    found = one(claim(), run(right, n, of=claim()))
+    assert found.word == word
+    assert found.comparison is not None and found.q is not None and found.observed is not None
+    assert "points" in found.reason and found.reason.endswith(("?", "."))
+
+
+def test_a_memory_is_never_checked_against() -> None:
+    of = claim(tag="memory")
+    assert one(of, run(0, 5000, of=of)).word == "not checkable"
+
+
+def test_without_n_nothing_is_green() -> None:
+    of = claim(n=None)
+    found = one(of, run(2000, 5000, of=of))
+    assert found.word == "not checkable" and "how many samples" in found.reason
+
+
+def test_the_whole_split_has_the_whole_splits_n() -> None:
+    of = claim(n=None)
+    assert one(of, run(2000, 5000, of=of, limit=10**6)).word == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "word"), [("survey-pgd-10", "knowledge"), ("mmcoa-co-attack-100", "co-attack.restarts")]
+)
+def test_what_a_source_does_not_say_matches_nothing(protocol: str, word: str) -> None:
+    found = one(claim(protocol=protocol))
+    assert found.word == "not checkable" and word in found.reason
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", 10), ("step_size", Fraction(1, 4)), ("restarts", 2), ("random_start", False), ("loss", "dlr"),
+     ("selection", "any-iterate"), ("prompts", "dataset"), ("preprocessing", "resize-crop"), ("attack", "apgd-ce"),
+     ("gradient", "straight-through")],
+)  # fmt: skip
+def test_a_near_match_is_shown_and_never_counts(field: str, value: object) -> None:
+    of = claim()
+    (own,) = runnable(reported_protocol(of.protocol), of.dataset).protocols
+    found = one(of, run(5000, 5000, of=of, protocol=own.model_copy(update={field: value})))
+    assert found.word == "not run" and found.comparison is None
+    assert [d.field for d in found.near[0].differences] == [field.replace("_", " ")]
+    assert field.replace("_", " ") in found.reason
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [("norm", "l2", "norm"), ("eps", Fraction(4, 255), "eps"), ("knowledge", "transfer", "knowledge"),
+     ("attack_resolution", "model", "attack resolution")],
+)  # fmt: skip
+def test_another_threat_model_never_counts(field: str, value: object, said: str) -> None:
+    of = claim()
+    (own,) = runnable(reported_protocol(of.protocol), of.dataset).protocols
+    threat = own.threat.model_copy(update={field: value})
+    found = one(of, run(5000, 5000, of=of, protocol=own.model_copy(update={"threat": threat})))
+    assert found.word == "not run" and [d.field for d in found.near[0].differences] == [said]
+
+
+def test_another_backbone_or_variant_never_counts() -> None:
+    of = claim()
+    for changed in ({"backbone": "miniclip-cnn"}, {"method": "undefended+as_coded"}):
+        found = one(of, run(2000, 5000, of=of, **changed))
+        assert found.word == "not run" and len(found.near) == 1
+
+
+def test_the_command_would_make_the_missing_outcome() -> None:
+    found = one(claim())
+    assert found.word == "not run"
+    assert f"--method undefended --backbone {CLIP} --dataset cifar10 --protocol mmcoa-pgd-100" in found.command
+
+
+def test_a_method_that_is_not_here_and_an_attack_that_is_not() -> None:
+    assert "not implemented" in one(claim(method="mmcoa")).reason
+    assert "attacks on text" in one(claim(protocol="mmcoa-bert-attack")).reason
+
+
+def test_sum_and_mean_step_alike_in_fp32() -> None:
+    of = claim()
+    assert reported_protocol(of.protocol).components[0].reduction == "mean"
+    assert match(of, [run(2000, 5000, of=of)]).outcomes
+
+
+def test_a_retrained_model_needs_a_measured_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = claim(method="tecoa", trained_on="unknown")
+    assert "trained again" in one(of, run(2000, 5000, of=of)).reason
+    declared = claim(method="tecoa", trained_on="unknown", sd=0.1)
+    assert one(declared, run(1850, 5000, of=declared)).word == "below claim"
+    monkeypatch.setattr("vlm_gauntlet.leaderboard.verdicts.spread", lambda *_, **__: SeedSpread(0.02, 3))
+    assert one(of, run(1850, 5000, of=of)).word == "inconclusive"
+
+
+def test_tecoa_was_trained_three_times() -> None:
+    clean, attacked = (spread("tecoa", "miniclip-cnn", clean=c) for c in (True, False))
+    assert clean is not None and attacked is not None
+    assert (clean.seeds, attacked.seeds) == (3, 3)
+    assert clean.sd == pytest.approx(0.0355, abs=1e-3) and attacked.sd == pytest.approx(0.0265, abs=1e-3)
+    assert spread("tecoa", "miniclip-vit", clean=True) is None and spread("ttc", "miniclip-cnn", clean=True) is None
+
+
+def test_a_night_of_claims_is_judged_together() -> None:
+    """A p-value that is red alone is not red as the smallest of forty."""
+    alone = claim()
+    p = one(alone, run(1905, 5000, of=alone)).q
+    assert p is not None and 0.005 < p < 0.06
+    many = [claim(column=f"C{i}", dataset="cifar10") for i in range(1)]
+    others = [claim(column=d, dataset=d) for d in ("cifar100", "stl10", "dtd", "food101", "flowers102", "sun397")]
+    outcomes = [run(1905, 5000, of=many[0])] + [run(2000, 5000, of=c) for c in others]
+    found = verdicts([*many, *others], outcomes)
+    q = found[many[0].id].q
+    assert q is not None and q > p
+
+
+def test_an_explained_deviation_needs_a_pattern_that_fits() -> None:
+    assert explained_by(claim()) == ""
+    assert explained_by(claim(method="mmcoa")) == ""
