@@ -12,6 +12,7 @@ from vlm_gauntlet.fixtures.sources import sources
 from vlm_gauntlet.fixtures.test_sets import test_sets
 from vlm_gauntlet.methods.claims import Claim, claims
 from vlm_gauntlet.suites.audit import audit
+from vlm_gauntlet.suites.audit.finding import Finding
 from vlm_gauntlet.suites.audit.known import reason_for
 from vlm_gauntlet.suites.references import references
 
@@ -26,6 +27,14 @@ class Judged:
 
     claim: Claim
     verdict: Verdict
+
+
+def _families(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+    """Findings with the same rule and the same reason together, in their order: (reason, findings)."""
+    families: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for found in findings:
+        families[found.rule, reason_for(found)].append(found)
+    return [(reason, members) for (_, reason), members in families.items()]
 
 
 def write_claim_pages(pages: Environment, shared: dict[str, object], outcomes: Sequence[Outcome], out: Path) -> None:
@@ -56,6 +65,6 @@ def write_claim_pages(pages: Environment, shared: dict[str, object], outcomes: S
             title=test_sets().title, counts=Counter(line.verdict.word for line in lines), words=WORDS,
         )  # fmt: skip
     write(
-        "audit.html", "audit", root="", findings=[(f, reason_for(f)) for f in findings],
-        counts=sorted(Counter(f.rule for f in findings).items()), total=len(found),
+        "audit.html", "audit", root="", families=_families(findings), total=len(found),
+        counts=sorted(Counter(f.rule for f in findings).items()),
     )  # fmt: skip

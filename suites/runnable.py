@@ -30,8 +30,10 @@ def runnable(reported: ReportedProtocol, dataset: str) -> Runnable:
             made = [_protocol(reported, dataset, c) for c in reported.components or (None,)]
             for protocol in made:
                 build_attack(protocol, deterministic=True)
-        except (GauntletError, ValueError) as error:
-            obstacles.append(str(error).splitlines()[0])
+        except GauntletError as error:
+            obstacles.append(f"{error.came} (expected {error.expected})")
+        except ValueError as error:  # a value that our protocols do not have
+            obstacles.append(" ".join(str(error).split()))
     return Runnable(() if obstacles else tuple(made), tuple(obstacles))
 
 

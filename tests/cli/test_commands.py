@@ -69,15 +69,32 @@ def test_the_schema_is_that_of_an_outcome() -> None:
     assert {"cell", "samples", "indicators", "provenance"} <= set(schema["required"])
 
 
+def test_claims_are_listed_audited_and_judged(tmp_path: Path) -> None:
+    listed = json.loads(gauntlet("claims", "--json").stdout)
+    assert len(listed) >= 900 and {"id", "source", "table", "row", "column", "value", "tag"} <= set(listed[0])
+    ours = json.loads(gauntlet("claims", "--source", "mmcoa", "--method", "tecoa", "--json").stdout)
+    assert {(c["source"], c["method"]) for c in ours} == {("mmcoa", "tecoa")}
+    found = json.loads(gauntlet("claims", "audit", "--json").stdout)
+    assert {"rule", "severity", "cells", "values", "arithmetic", "sentence", "known"} == set(found[0])
+    assert "findings" in gauntlet("claims", "audit").stdout
+    judged = gauntlet("claims", "verdicts", "--outcomes", str(tmp_path), "--method", "undefended", "--json")
+    assert {v["verdict"] for v in json.loads(judged.stdout)} == {"not run", "not checkable"}
+    mini = gauntlet("claims", "verdicts", "--outcomes", str(tmp_path), "--mini", "--method", "ttc")
+    assert "This cell was not run." in mini.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "suggestion"),
     [
+        (("claims", "--source", "mmco"), "did you mean mmcoa"),
+        (("claims", "--method", "tekoa"), "did you mean tecoa"),
+        (("claims", "freeze", "--outcomes", "nowhere"), "one JSON file a finished cell"),
         (("check", "tekoa"), "did you mean tecoa?"),
         (("run", "--method", "undefnded", *CELL), "did you mean undefended?"),
         (("run", "--method", "ttc+gate=zero", *CELL), "did you mean gate_off?"),
         (("run", "--method", "ttc", "--dataset", "digts"), "did you mean digits"),
         (("run", "--method", "ttc", "--backbone", "miniclip-vut"), "did you mean miniclip-vit"),
-        (("run", "--method", "ttc", "--protocol", "cleen"), "did you mean clean?"),
+        (("run", "--method", "ttc", "--protocol", "cleen"), "did you mean clean"),
         (("run", "--tier", "fats"), "did you mean fast?"),
         (("data", "get", "cifar11"), "did you mean cifar10"),
         (("train", "tekoa", "--backbone", "miniclip-vit", "--data", "."), "did you mean tecoa?"),

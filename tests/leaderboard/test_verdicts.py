@@ -11,7 +11,7 @@ from vlm_gauntlet.leaderboard.comparison import SeedSpread
 from vlm_gauntlet.leaderboard.matching import match
 from vlm_gauntlet.leaderboard.trainings import spread
 from vlm_gauntlet.leaderboard.verdicts import Verdict, explained_by, verdicts
-from vlm_gauntlet.methods.claims import Claim
+from vlm_gauntlet.methods.claims import Claim, claims
 from vlm_gauntlet.suites.runnable import runnable
 
 from .factory import outcome
@@ -160,5 +160,7 @@ def test_a_night_of_claims_is_judged_together() -> None:
 
 
 def test_an_explained_deviation_needs_a_pattern_that_fits() -> None:
+    released = next(c for c in claims() if c.id == "clipure/abstract/CLIPure/ImageNet robust")
+    assert explained_by(released).startswith("step: ")
     assert explained_by(claim()) == ""
     assert explained_by(claim(method="mmcoa")) == ""

@@ -1,0 +1,112 @@
+"""A reported protocol becomes one of ours, field by field, or says in words why it cannot."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vlm_gauntlet.fixtures import prompts as prompts_module
+from vlm_gauntlet.fixtures.datasets import dataset, to_tensor
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
+from vlm_gauntlet.fixtures.prompts import template, template_sets
+from vlm_gauntlet.fixtures.protocols import protocol
+from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocol, reported_protocols
+from vlm_gauntlet.suites.runnable import protocols_named, reduction_matters, runnable
+
+KNOWN = reported_protocol("mmcoa-pgd-100")
+
+
+def changed(**fields: object) -> ReportedProtocol:
+    return KNOWN.model_copy(update=fields)
+
+
+def with_component(**fields: object) -> ReportedProtocol:
+    return changed(components=(KNOWN.components[0].model_copy(update=fields),))
+
+
+def test_fields_are_carried_over() -> None:
+    (small,) = runnable(KNOWN, "cifar10").protocols
+    (large,) = runnable(KNOWN, "dtd").protocols
+    assert (small.attack, small.steps, small.step_size, small.threat.eps) == ("pgd", 100, 1, Fraction(1, 255))
+    assert (small.prompts, small.preprocessing) == ("tecoa", "resize-256-crop")
+    assert (small.threat.attack_resolution, large.threat.attack_resolution) == ("native", "model")
+
+
+def test_one_protocol_a_component() -> None:
+    apgd = {"steps": 100, "step_size": Fraction(2), "restarts": 1, "random_start": True, "reduction": "sum"}
+    both = changed(components=(
+        Component(attack="apgd-ce", loss="ce", selection="any-iterate", **apgd),
+        Component(attack="apgd-t", loss="dlr-targeted", selection="any-iterate", **apgd),
+    ))  # fmt: skip
+    assert [p.id for p in runnable(both, "dtd").protocols] == ["mmcoa-pgd-100:apgd-ce", "mmcoa-pgd-100:apgd-t"]
+
+
+@pytest.mark.parametrize(
+    ("reported", "said"),
+    [
+        (changed(knowledge="unknown", prompts="unknown"), "the source does not say: knowledge, prompts"),
+        (with_component(steps="unknown"), "the source does not say: pgd.steps"),
+        (changed(modality="text"), "attacks on text"),
+        (changed(quantised=True), "8 bits"),
+        (changed(precision="amp-fp16"), "attacks in amp-fp16"),
+        (changed(prompts="learned"), "prompts 'learned'"),
+        (changed(preprocessing="squash"), "preprocessing 'squash'"),
+        (changed(knowledge="adaptive"), "adaptive"),
+        (with_component(attack="fab-t"), "unknown attack 'fab-t'"),
+        (with_component(attack="apgd-ce"), "reduction = mean (expected reduction = sum"),
+    ],
+)
+def test_obstacles_are_said(reported: ReportedProtocol, said: str) -> None:
+    found = runnable(reported, "cifar10")
+    assert found.protocols == () and said in " ".join(found.obstacles)
+
+
+def test_every_reported_protocol_runs_or_says_why() -> None:
+    for reported in reported_protocols().values():
+        found = runnable(reported, "dtd")
+        assert bool(found.protocols) != bool(found.obstacles), reported.id
+
+
+def test_only_sign_steps_in_full_precision_ignore_the_reduction() -> None:
+    assert not reduction_matters(KNOWN, KNOWN.components[0])
+    assert reduction_matters(changed(precision="amp-fp16"), KNOWN.components[0])
+    assert reduction_matters(changed(norm="l2"), KNOWN.components[0])
+    assert reduction_matters(KNOWN, Component(attack="apgd-ce"))
+
+
+def test_names_lead_to_protocols() -> None:
+    assert protocols_named("clean", "digits") == [protocol("clean")]
+    with pytest.raises(UnavailableError, match="attacks on both"):
+        protocols_named("mmcoa-sep-attack", "cifar10")
+    with pytest.raises(GauntletError, match="unknown protocol"):
+        protocols_named("mmcoa-pgd-1000", "cifar10")
+
+
+def test_templates_of_papers() -> None:
+    assert template("tecoa", "oxford_pets") == "A photo of a {}, a type of pet."
+    assert template("tecoa", "cifar10") == "This is a photo of a {}"
+    assert template("ttc", "cifar10") == "This is a photo of a {}."
+    digits = dataset("digits")
+    assert digits.prompted("dataset") == digits.prompts
+    assert digits.prompted("generic").prompts[3] == (f"This is a photo of a {digits.class_names[3]}",)
+    with pytest.raises(GauntletError, match="unknown template set"):
+        template("tekoa", "cifar10")
+
+
+def test_bad_templates_are_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "templates.toml").write_text('[x]\ndefault = "no place"\n')
+    monkeypatch.setattr(prompts_module, "__file__", str(tmp_path / "prompts.py"))
+    with pytest.raises(GauntletError, match="without"):
+        template_sets.__wrapped__()
+
+
+def test_the_wide_resize_sees_less_of_the_picture() -> None:
+    picture = Image.new("RGB", (64, 64), "black")
+    picture.paste("white", (4, 4, 60, 60))
+    own, wide = (to_tensor(picture, 32, how) for how in ("resize-crop", "resize-256-crop"))
+    assert own.shape == wide.shape == (3, 32, 32)
+    assert own[:, 0].max() < 0.2 < 0.5 < wide[:, 16, 0].min()
+    assert torch.equal(to_tensor(picture, 64), to_tensor(picture, 64, "resize-crop"))
