@@ -11,9 +11,11 @@ from vlm_gauntlet.fixtures.reported import reported_protocol
 from vlm_gauntlet.fixtures.test_sets import test_sets
 from vlm_gauntlet.methods.claims import PERCENT, Claim
 from vlm_gauntlet.methods.registry import methods
+from vlm_gauntlet.suites.reading import BROKEN_ATTACK
 from vlm_gauntlet.suites.runnable import runnable
 
 from .comparison import ALPHA, MARGIN, Comparison, SeedSpread, false_discovery, samples_needed, two_sample
+from .flags import MASKING
 from .matching import BACKBONES, Match, NearMiss, match
 from .statistics import Estimate, mean_of
 from .trainings import spread
@@ -124,6 +126,9 @@ def _compared(claim: Claim, found: Match) -> Verdict:
     ]  # an ensemble of attacks: worst case of each sample
     observed = mean_of(fractions)
     base = Verdict(claim.id, "not checkable", "", observed=observed, near=found.near)
+    fired = {i.name for o in found.outcomes for i in o.indicators if i.fired}
+    if broken := sorted(fired & BROKEN_ATTACK):
+        return replace(base, word="failed", reason=f"The attack itself is broken: {', '.join(broken)}.")
     claimed_n = claim.n or (first.n if first.n < first.cell.limit and _whole(claim) else None)
     if claimed_n is None:
         return replace(base, reason="The source does not say on how many samples it measured.")
@@ -139,7 +144,8 @@ def _compared(claim: Claim, found: Match) -> Verdict:
     )
     needed = samples_needed(claim.number / 100, claimed_n)
     hint = "" if needed is None or needed <= first.n else f"; {needed} samples would tell"
-    return replace(base, comparison=replace(comparison, test=comparison.test + hint))
+    masked = f"; the gradient is masked ({', '.join(sorted(fired & MASKING))})" if fired & MASKING else ""
+    return replace(base, comparison=replace(comparison, test=comparison.test + hint + masked))
 
 
 def _whole(claim: Claim) -> bool:

@@ -11,6 +11,8 @@ from vlm_gauntlet.fixtures.records import Indicator
 
 from .journal import BatchResult
 
+BROKEN_ATTACK = frozenset({"out-of-ball", "nan-gradient"})  # signs that the attack is wrong, not merely weak
+
 
 def indicators_of(protocol: Protocol, batches: Sequence[BatchResult], *, draws: int) -> list[Indicator]:
     """Every indicator that the protocol and its records allow. None without an attack.

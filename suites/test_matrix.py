@@ -4,9 +4,8 @@ import pytest
 
 from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.suites.journal import Journal
+from vlm_gauntlet.suites.reading import BROKEN_ATTACK
 from vlm_gauntlet.suites.running import CellPlan, run_cell
-
-BROKEN_ATTACK = {"out-of-ball", "nan-gradient"}
 
 
 def test_cell(cell_plan: CellPlan, journal: Journal) -> None:

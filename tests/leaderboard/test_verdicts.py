@@ -6,7 +6,7 @@ import pytest
 
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Cell, Outcome
-from vlm_gauntlet.fixtures.reported import reported_protocol
+from vlm_gauntlet.fixtures.reported import Component, reported_protocol
 from vlm_gauntlet.leaderboard.comparison import SeedSpread
 from vlm_gauntlet.leaderboard.matching import match
 from vlm_gauntlet.leaderboard.trainings import spread
@@ -14,7 +14,7 @@ from vlm_gauntlet.leaderboard.verdicts import Verdict, explained_by, verdicts
 from vlm_gauntlet.methods.claims import Claim, claims
 from vlm_gauntlet.suites.runnable import runnable
 
-from .factory import outcome
+from .factory import fired, outcome
 
 CLIP = "open_clip:ViT-B-32-quickgelu/openai"
 
@@ -30,7 +30,7 @@ def claim(value: str = "40.00", protocol: str = "mmcoa-pgd-100", **more: object)
 
 def run(right: int, n: int, *, of: Claim, protocol: Protocol | None = None, limit: int = 0, **cell: object) -> Outcome:
     """An outcome that the claim's own protocol gave, unless told otherwise."""
-    (own,) = runnable(reported_protocol(of.protocol), of.dataset).protocols
+    own = runnable(reported_protocol("mmcoa-pgd-100"), of.dataset).protocols[0]
     made = outcome("1" * right + "0" * (n - right), method=of.method, backbone=CLIP, dataset=of.dataset)
     changed = {"protocol": protocol or own, "limit": limit or n, **cell}
     fresh = Cell.model_validate({**made.cell.model_dump(), **changed})
@@ -144,6 +144,35 @@ def test_tecoa_was_trained_three_times() -> None:
     assert (clean.seeds, attacked.seeds) == (3, 3)
     assert clean.sd == pytest.approx(0.0355, abs=1e-3) and attacked.sd == pytest.approx(0.0265, abs=1e-3)
     assert spread("tecoa", "miniclip-vit", clean=True) is None and spread("ttc", "miniclip-cnn", clean=True) is None
+
+
+def with_indicator(made: Outcome, name: str) -> Outcome:
+    return made.model_copy(update={"indicators": (fired(name),)})
+
+
+def test_a_broken_attack_confirms_nothing() -> None:
+    of = claim()
+    assert one(of, with_indicator(run(2000, 5000, of=of), "out-of-ball")).word == "failed"
+    masked = one(of, with_indicator(run(2000, 5000, of=of), "zero-gradient"))
+    assert masked.word == "reproduced" and "masked (zero-gradient)" in masked.reason
+
+
+def test_an_ensemble_is_its_worst_case_and_wants_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = {"steps": 100, "step_size": Fraction(2), "restarts": 1, "random_start": True, "selection": "any-iterate"}
+    parts = (
+        Component(attack="apgd-ce", loss="ce", reduction="sum", **steps),  # type: ignore[arg-type]
+        Component(attack="apgd-t", loss="dlr-targeted", reduction="sum", **steps),  # type: ignore[arg-type]
+    )
+    both = reported_protocol("mmcoa-pgd-100").model_copy(update={"components": parts})
+    for module in ("matching", "verdicts"):
+        monkeypatch.setattr(f"vlm_gauntlet.leaderboard.{module}.reported_protocol", lambda _: both)
+    of, (first, second) = claim(), runnable(both, "cifar10").protocols
+    ce = run(2600, 5000, of=of, protocol=first)
+    targeted = run(2000, 5000, of=of, protocol=second)
+    assert one(of, ce).word == "not run", "half an ensemble is another attack"
+    found = one(of, ce, targeted)
+    assert found.word == "reproduced" and found.observed is not None
+    assert found.observed.value == pytest.approx(0.4)
 
 
 def test_a_night_of_claims_is_judged_together() -> None:
