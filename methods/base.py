@@ -13,7 +13,7 @@ from vlm_gauntlet.attacks.adaptive.straight_through import straight_through
 from vlm_gauntlet.attacks.base import check_images
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.draws import Draws
-from vlm_gauntlet.fixtures.errors import ContractError, unknown_name
+from vlm_gauntlet.fixtures.errors import ContractError, GauntletError, unknown_name
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from .card import Card, read_card
@@ -56,6 +56,23 @@ class Defence(nn.Module):
                 raise unknown_name(f"choice of deviation {name!r}", choice, switch.choices, f"method {self.card.id}")
             self.deviations[name] = choice
         self.eval()
+
+    @classmethod
+    def over(cls, tower: Backbone, original: Backbone, deviations: Mapping[str, str]) -> "Defence":
+        """The defence on a fine-tuned tower. `original` is the backbone before that, for a method that needs both."""
+        return cls(tower, deviations) if deviations else cls(tower)
+
+    @property
+    def tower(self) -> Backbone:
+        """The fine-tuned backbone that other defences may stand on.
+
+        Raises:
+            GauntletError: the method fine-tunes nothing.
+        """
+        raise GauntletError(
+            f"{self.card.id} has no fine-tuned tower", expected="a fine-tuned method after the @, as in ttc@tecoa",
+            where="--method", fix="name the test-time defence first, the fine-tuned one second",
+        )  # fmt: skip
 
     @property
     def batch_coupled(self) -> bool:

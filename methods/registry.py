@@ -1,4 +1,7 @@
-"""Finds defences: by folder, by entry point, by `module:Class`, by `file.py:Class`. Adding one edits nothing here."""
+"""Finds defences: by folder, by entry point, by `module:Class`, by `file.py:Class`. Adding one edits nothing here.
+
+`ttc@tecoa` composes: a test-time defence on the tower of a fine-tuned one.
+"""
 
 import importlib
 import importlib.util
@@ -23,29 +26,42 @@ GROUP = "vlm_gauntlet.methods"
 
 @dataclass(frozen=True)
 class Method:
-    """A defence class with the deviations that a name chose: `clipure_cos+step=as_coded`."""
+    """A defence class with the deviations that a name chose: `clipure_cos+step=as_coded`.
+
+    Args:
+        victim: the fine-tuned method on whose tower the defence stands: `tecoa` in `ttc@tecoa`.
+    """
 
     name: str
     defence: type[Defence]
     deviations: dict[str, str] = field(default_factory=dict)
+    victim: "Method | None" = None
 
     @property
     def card(self) -> Card:
-        """The class's card."""
-        return self.defence.card
+        """The class's card; of a composition, with the victim's weights and no declared cost."""
+        card = self.defence.card
+        if self.victim is None:
+            return card
+        below = self.victim.card
+        return card.model_copy(update={"name": f"{card.name} on {below.name}", "weights": below.weights, "cost": None})
 
     @property
     def label(self) -> str:
         """The name without the place that an external defence was found at."""
-        return self.name.rpartition(":")[2]
+        own = _composed(self.name)[0].rpartition(":")[2]
+        return own if self.victim is None else f"{own}@{self.victim.label}"
 
     @property
     def digest(self) -> str:
         """Digest of the name with its deviations, and of the method's code, card, switches and checkpoints."""
-        return sha256("\n".join([self.label, _sources_digest(Path(inspect.getfile(self.defence)))]).encode())
+        parts = [self.label, _sources_digest(Path(inspect.getfile(self.defence)))]
+        return sha256("\n".join([*parts, *([self.victim.digest] if self.victim else [])]).encode())
 
     def build(self, backbone: Backbone) -> Defence:
-        """Makes the defence on a backbone."""
+        """Makes the defence on a backbone, or on the tower that the victim made of it."""
+        if self.victim is not None:
+            return self.defence.over(self.victim.build(backbone).tower, backbone, self.deviations)
         return self.defence(backbone, deviations=self.deviations) if self.deviations else self.defence(backbone)
 
 
@@ -82,9 +98,10 @@ def method(name: str) -> Method:
 
     Args:
         name: `<id>`, `<id>+<deviation>=<choice>...`, `<id>+as_coded` (every deviation as the official code has it),
-            `package.module:Class` or `path/to/file.py:Class`.
+            `package.module:Class` or `path/to/file.py:Class`; any of them followed by `@<fine-tuned method>`.
     """
-    stem, *switches = name.split("+")
+    own, below = _composed(name)
+    stem, *switches = own.split("+")
     if ":" in stem:
         defence = _by_path(stem)
     elif stem in methods():
@@ -92,7 +109,13 @@ def method(name: str) -> Method:
     else:
         raise unknown_name("method", stem, methods(), "--method")
     _sources_digest(Path(inspect.getfile(defence)))  # now, beside the import
-    return Method(name, defence, _choices(defence.card, switches, name))
+    return Method(name, defence, _choices(defence.card, switches, name), method(below) if below else None)
+
+
+def _composed(name: str) -> tuple[str, str]:
+    """`ttc@tecoa` -> (`ttc`, `tecoa`); a folder of an external file may hold an @ of its own."""
+    own, _, below = name.rpartition("@")
+    return (own, below) if own and "/" not in below else (name, "")
 
 
 def _choices(card: Card, switches: list[str], name: str) -> dict[str, str]:

@@ -112,7 +112,7 @@ def freeze(outcomes: Iterable[Outcome], folder: Path = HERE) -> list[Path]:
     """Writes outcomes of the methods in `folder` as their mini claims; a frozen cell that is not among them stays."""
     by_method: dict[str, dict[str, Reference]] = {}
     for outcome in outcomes:
-        stem = outcome.cell.method.partition("+")[0]
+        stem = outcome.cell.method.partition("@")[0].partition("+")[0]
         if not (folder / stem / "card.toml").is_file():
             continue
         path = folder / stem / FILE

@@ -40,6 +40,11 @@ class TeCoA(Defence):
         difference = load_checkpoint(Path(__file__).parent, name, backbone, train_with=train_with)
         self.robust = backbone.tuned({k: mix_alpha * v for k, v in difference.items()})
 
+    @property
+    def tower(self) -> Backbone:
+        """See Defence."""
+        return self.robust
+
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """See Defence."""
         return self.robust(images, prompts)

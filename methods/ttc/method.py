@@ -46,6 +46,11 @@ class TTC(Defence):
         self.threshold, self.beta = threshold, beta
         self.gate_backbone = gate_backbone
 
+    @classmethod
+    def over(cls, tower: Backbone, original: Backbone, deviations: Mapping[str, str]) -> "TTC":
+        """The gate keeps the original tower, as the official code has it for fine-tuned victims."""
+        return cls(tower, deviations, gate_backbone=original)
+
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """See Defence. As in the official code, D is a constant to autograd: it was made on detached images."""
         with torch.no_grad():

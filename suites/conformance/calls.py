@@ -168,9 +168,10 @@ def check_cost_as_declared(bench: Bench) -> Answer:
     bench.logits(defence, bench.images[:1], bench.keys[:1])
     passes = (counter.forward - start[0], counter.backward - start[1])
     measured = f"{passes[0]} forward and {passes[1]} backward passes an image"
-    if defence.card.cost is None:
+    declared_cost = bench.method.card.cost
+    if declared_cost is None:
         return "skip", f"measured {measured}; the card declares no cost"
-    declared = (defence.card.cost.forward, defence.card.cost.backward)
+    declared = (declared_cost.forward, declared_cost.backward)
     if passes != declared:
         return "fail", f"measured {measured}, the card says {declared[0]} and {declared[1]}: correct the card"
     return "pass", f"{measured}, as the card says"

@@ -4,12 +4,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods import registry
 from vlm_gauntlet.methods.card import read_card
 from vlm_gauntlet.methods.registry import method, methods
+from vlm_gauntlet.methods.ttc.method import TTC
 
 EXTERNAL = '''
 """A defence that lives elsewhere."""
@@ -81,3 +85,31 @@ def test_folder_name_is_card_id(tmp_path: Path) -> None:
     (folder / "card.toml").write_text((Path(registry.__file__).parent / "rn" / "card.toml").read_text())
     with pytest.raises(GauntletError, match="card id 'rn' in folder 'mine'"):
         read_card(folder)
+
+
+def test_a_test_time_defence_stands_on_a_fine_tuned_tower(tmp_path: Path) -> None:
+    backbone = load_backbone("miniclip-vit")
+    composed = method("ttc+gate_off=zero@tecoa")
+    defence = composed.build(backbone)
+    assert isinstance(defence, TTC) and defence.deviations["gate_off"] == "zero"
+    assert defence.gate_backbone is backbone, "the gate keeps the original tower"
+    robust, below = method("tecoa").build(backbone), method("undefended").build(defence.backbone)
+    prompts = PromptSet.from_templates(["cat", "dog"], ["a photo of a {c}."])
+    pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(below(pictures, prompts), robust(pictures, prompts)), "what a transfer attack sees"
+    assert composed.label == "ttc+gate_off=zero@tecoa" and composed.card.name == "TTC on TeCoA"
+    assert composed.card.cost is None and set(composed.card.weights) == {"miniclip-cnn", "miniclip-vit"}
+    assert len({composed.digest, method("ttc+gate_off=zero").digest, method("ttc@tecoa").digest}) == 3
+    folder = tmp_path / "me@home"
+    folder.mkdir()
+    (folder / "grey.py").write_text(EXTERNAL)
+    assert method(f"{folder}/grey.py:Grey").label == "Grey"
+    assert method(f"{folder}/grey.py:Grey@tecoa").label == "Grey@tecoa"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("ttc@tekoa", "did you mean tecoa"), ("ttc@rn", "rn has no fine-tuned tower")]
+)
+def test_only_a_fine_tuned_tower_carries_another_defence(name: str, message: str, tiny_backbone: Backbone) -> None:
+    with pytest.raises(GauntletError, match=message):
+        method(name).build(tiny_backbone)
