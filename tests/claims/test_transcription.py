@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from vlm_gauntlet.fixtures.reported import reported_protocols
 from vlm_gauntlet.methods.claims import claims
 
 from .seeds import Cells, mmcoa_tables, survey_table_ii
@@ -29,3 +30,26 @@ def test_every_cell_is_stored_as_printed(source: str, read: Callable[[], Cells],
 def test_there_are_enough_of_them() -> None:
     assert len(claims()) >= 900
     assert {"paper", "code", "re-reported", "third-party", "memory"} == {c.tag for c in claims()}
+
+
+def test_every_family_of_the_field_has_its_protocols() -> None:
+    families = {p.family for p in reported_protocols().values()}
+    wanted = {
+        "tecoa",
+        "pmg-aft",
+        "fare",
+        "tga-zsr",
+        "laat",
+        "mmcoa",
+        "ttc",
+        "clipure",
+        "r-tpt",
+        "tapt",
+        "apt",
+        "advpt",
+        "survey",
+    }
+    assert wanted <= families
+    for field in ("attack_resolution", "precision", "prompts", "preprocessing", "samples"):
+        told = {getattr(p, field) for p in reported_protocols().values() if p.family in wanted} - {"unknown"}
+        assert len(told) >= 2, f"no two families differ in {field}"
