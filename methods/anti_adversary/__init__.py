@@ -1,0 +1,1 @@
+"""Anti-adversary: a step towards the model's own first answer."""

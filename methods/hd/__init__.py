@@ -1,0 +1,1 @@
+"""HD: hedge defence, away from every class at once."""

@@ -1,0 +1,1 @@
+"""TTE: test-time transformation ensembling."""

@@ -1,0 +1,46 @@
+"""Anti-adversary against its formula: sign steps down the cross-entropy of the model's own answer."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.methods.anti_adversary.method import AntiAdversary
+
+
+def test_one_step_by_hand(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    inputs = images.clone().requires_grad_()
+    logits = tiny_backbone(inputs, prompts)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(logits, logits.argmax(1), reduction="sum"), inputs)
+    by_hand = images - 0.15 * gradient.sign()
+    free = AntiAdversary(tiny_backbone, {"clip": "none"}, steps=1)
+    assert torch.equal(free.moved(images, prompts), by_hand)
+    assert torch.equal(AntiAdversary(tiny_backbone, steps=1).moved(images, prompts), by_hand.clamp(0, 1))
+
+
+def test_it_makes_the_model_surer_of_its_first_answer(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    answer = tiny_backbone(images, prompts).argmax(1)
+    defence = AntiAdversary(tiny_backbone, step_size=1e-3)
+    before, after = (m(images, prompts).log_softmax(1) for m in (tiny_backbone, defence))
+    rows = torch.arange(len(images))
+    assert (after[rows, answer] >= before[rows, answer]).all()
+
+
+def test_the_switch_keeps_or_leaves_the_box(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    boxed, free = (AntiAdversary(tiny_backbone, {"clip": c}).moved(images, prompts) for c in ("box", "none"))
+    assert boxed.min() >= 0 and boxed.max() <= 1
+    assert free.min() < 0 and free.max() > 1
+
+
+def test_no_step_is_the_undefended_model(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    assert torch.equal(AntiAdversary(tiny_backbone, steps=0)(images, prompts), tiny_backbone(images, prompts))
+
+
+def test_passes(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    """K + 1 forward, K backward: the prediction needs no pass of its own."""
+    start = (tiny_backbone.passes.forward, tiny_backbone.passes.backward)
+    AntiAdversary(tiny_backbone)(images[:1], prompts)
+    assert (tiny_backbone.passes.forward - start[0], tiny_backbone.passes.backward - start[1]) == (3, 2)

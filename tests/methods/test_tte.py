@@ -1,0 +1,43 @@
+"""TTE: ten fixed views, logits averaged; the crops that its code means and those that it makes."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.methods.tte.method import TTE
+
+
+def test_logits_are_the_mean_over_the_views(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    defence = TTE(tiny_backbone)
+    views = defence.views(images)
+    assert views.shape == (10, *images.shape)
+    one_by_one = torch.stack([tiny_backbone(view, prompts) for view in views]).mean(0)
+    assert torch.allclose(defence(images, prompts), one_by_one, atol=1e-4)
+
+
+def test_the_views_are_what_they_are_called(tiny_backbone: Backbone, images: Tensor) -> None:
+    views = TTE(tiny_backbone).views(images)
+    assert torch.equal(views[0], images)
+    assert torch.equal(views[5:], views[:5].flip(-1))
+    whole = TTE(tiny_backbone, padding=0.0).views(images)
+    assert all(torch.equal(view, images) for view in whole[:5]), "without padding a crop has nowhere to go"
+
+
+def test_late_binding_makes_one_crop_of_four(tiny_backbone: Backbone, images: Tensor) -> None:
+    meant, made = (TTE(tiny_backbone, {"crops": c}).views(images)[1:5] for c in ("independent", "late-binding"))
+    assert len({tuple(v.flatten().tolist()) for v in meant}) > 1
+    assert all(torch.equal(view, meant[-1]) for view in made)
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_padding_is_an_eighth_of_the_side(tiny_backbone: Backbone, side: int) -> None:
+    """4 of 32 pixels, as the code has it: a crop is shifted by at most that, and what comes in is zero."""
+    defence = TTE(tiny_backbone)
+    defence.offsets = ((0.0, 0.0), (1.0, 1.0))
+    ones = torch.ones(1, 3, side, side)
+    first, last = defence.views(ones)[1:3, 0, 0]
+    room = side // 8
+    assert int((first == 0).sum()) == int((last == 0).sum()) == side**2 - (side - room) ** 2
+    assert first[:room].sum() == 0 and last[-room:].sum() == 0
