@@ -11,6 +11,7 @@ from .autoattack import APGDCE, APGDT
 from .base import Attack
 from .losses import LOSSES
 from .pgd import PGD
+from .square import Square
 
 ALWAYS = {"reduction": "sum", "precision": "fp32"}
 APGD = {**ALWAYS, "step_size": Fraction(2), "random_start": True, "selection": "any-iterate"}
@@ -85,6 +86,14 @@ _INFOS = (
         ("linf", "l2"),
         {**APGD, "loss": "dlr-targeted"},
         _apgd(APGDT),
+    ),
+    AttackInfo(
+        "square",
+        "Random search with squares on the margin: needs logits only, the fourth part of AutoAttack",
+        "Andriushchenko et al. 2020, arXiv:1912.00049",
+        ("linf",),
+        {**ALWAYS, "loss": "margin", "selection": "any-iterate", "random_start": True, "restarts": 1},
+        lambda protocol, _: Square(protocol.threat.norm, float(protocol.threat.eps), queries=protocol.steps),
     ),
 )
 ATTACKS: dict[str, AttackInfo] = {info.name: info for info in _INFOS}

@@ -39,19 +39,25 @@ def indicator_flags(outcomes: Sequence[Outcome]) -> list[Flag]:
     ]
 
 
-def transfer_beats_white_box(transfer: Sequence[Outcome], white_box: Sequence[Outcome]) -> list[Flag]:
-    """Fires where a transferred attack breaks more samples than an attack through the defence (paired sign test).
+def blind_beats_white_box(blind_attacks: Sequence[Outcome], white_box: Sequence[Outcome]) -> list[Flag]:
+    """Fires where an attack without the defence's gradient breaks more samples than one with it (paired sign test).
+
+    Args:
+        blind_attacks: transferred or black-box attacks; the flag is called after the knowledge.
+        white_box: attacks through the defence as it is written.
 
     Source: Athalye et al. 2018, section 3.1: white-box attacks should be the stronger ones.
     """
     found = []
     seen = [(outcome, robust_fractions(outcome)) for outcome in white_box]
-    for blind, ours in ((outcome, robust_fractions(outcome)) for outcome in transfer):
+    for blind, ours in ((outcome, robust_fractions(outcome)) for outcome in blind_attacks):
         for seeing, theirs in seen:
             if ours.keys() == theirs.keys() and sign_test(list(ours.values()), [theirs[i] for i in ours]) < CHANCE:
                 more = sum(ours[i] < theirs[i] for i in ours)
                 meaning = f"it breaks {more} samples that {seeing.cell.protocol.id} leaves: the gradient misleads"
-                found.append(Flag("transfer-beats-white-box", blind.cell.protocol.id, meaning))
+                found.append(
+                    Flag(f"{blind.cell.protocol.threat.knowledge}-beats-white-box", blind.cell.protocol.id, meaning)
+                )
     return found
 
 

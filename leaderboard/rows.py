@@ -13,7 +13,7 @@ from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.registry import method
 
-from .flags import Flag, indicator_flags, more_budget_more_accuracy, recipe, transfer_beats_white_box
+from .flags import Flag, blind_beats_white_box, indicator_flags, more_budget_more_accuracy, recipe
 from .statistics import Estimate, mean_of
 from .worst_case import WorstCase, by_strength, different_samples, robust_fractions, worst_case
 
@@ -140,7 +140,11 @@ def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
     for outcome in outcomes:
         kinds[outcome.cell.protocol.threat.knowledge].append(outcome)
     cell, threat = outcomes[0].cell, outcomes[0].cell.protocol.threat
-    flags = indicator_flags(outcomes) + transfer_beats_white_box(kinds["transfer"], kinds["white-box"]) + list(across)
+    flags = (
+        indicator_flags(outcomes)
+        + blind_beats_white_box(kinds["transfer"] + kinds["black-box"], kinds["white-box"])
+        + list(across)
+    )
     attacks = [o for o in outcomes if o.cell.protocol.threat.knowledge != "none"]
     difference = different_samples(attacks) if attacks else ""
     state: State = "valid"

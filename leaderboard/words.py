@@ -14,6 +14,7 @@ NORMS = {"linf": "L∞", "l2": "L2", "none": "no attack"}
 KNOWLEDGE = {
     "none": "no attacker",
     "transfer": "transfer: the attack is made on the undefended backbone",
+    "black-box": "black-box: the attack sees the defence's logits and no gradient",
     "white-box": "white-box: the attack goes through the defence as it is written",
     "adaptive": "adaptive: the attacker knows the defence and goes around what blocks the gradient",
 }

@@ -12,7 +12,7 @@ from .statistics import Estimate, mean_of
 NEVER_BROKEN = "never broken"
 WRONG_ANYWAY = "wrong without attack"
 # Credit for a sample goes to the attacker who knows least.
-KNOWLEDGE = ("none", "transfer", "white-box", "adaptive")
+KNOWLEDGE = ("none", "transfer", "black-box", "white-box", "adaptive")
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def test_claims_are_listed_audited_and_judged(tmp_path: Path) -> None:
         (("claims", "--source", "mmco"), "did you mean mmcoa"),
         (("claims", "--method", "tekoa"), "did you mean tecoa"),
         (("claims", "freeze", "--outcomes", "nowhere"), "one JSON file a finished cell"),
-        (("check", "tekoa"), "did you mean tecoa?"),
+        (("check", "tekoa"), "did you mean tecoa"),
         (("run", "--method", "undefnded", *CELL), "did you mean undefended?"),
         (("run", "--method", "ttc+gate=zero", *CELL), "did you mean gate_off?"),
         (("run", "--method", "ttc", "--dataset", "digts"), "did you mean digits"),
@@ -97,7 +97,7 @@ def test_claims_are_listed_audited_and_judged(tmp_path: Path) -> None:
         (("run", "--method", "ttc", "--protocol", "cleen"), "did you mean clean"),
         (("run", "--tier", "fats"), "did you mean fast?"),
         (("data", "get", "cifar11"), "did you mean cifar10"),
-        (("train", "tekoa", "--backbone", "miniclip-vit", "--data", "."), "did you mean tecoa?"),
+        (("train", "tekoa", "--backbone", "miniclip-vit", "--data", "."), "did you mean tecoa"),
     ],
 )
 def test_unknown_names_get_near_misses(arguments: tuple[str, ...], suggestion: str, tmp_path: Path) -> None:
