@@ -51,6 +51,7 @@ def _pgd(protocol: Protocol, eot: int) -> Attack:
         loss=protocol.loss,
         selection=protocol.selection,
         eot=eot,
+        evasion=float(protocol.evasion),
     )
 
 

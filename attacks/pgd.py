@@ -9,6 +9,7 @@ from torch import Tensor
 from vlm_gauntlet.fixtures.draws import Draws
 
 from .adaptive.eot import input_gradient
+from .adaptive.evasion import evade
 from .balls import lp_norm, per_sample, project
 from .base import Attack, Run
 from .losses import LOSSES
@@ -26,6 +27,7 @@ class PGD(Attack):
         loss: a name in `losses.LOSSES`.
         selection: `final` iterate, or the `any-iterate` that was first misclassified.
         eot: draws averaged per gradient.
+        evasion: weight of leaving the region where the victim's gate acts (a `Gated` victim).
     """
 
     steps: int = 10
@@ -35,6 +37,7 @@ class PGD(Attack):
     loss: str = "ce"
     selection: Literal["final", "any-iterate"] = "final"
     eot: int = 1
+    evasion: float = 0.0
 
     def perturb(self, run: Run) -> Tensor:
         """See Attack."""
@@ -57,6 +60,8 @@ class PGD(Attack):
             self._record(run, "nan_gradient", ~torch.isfinite(gradient).flatten(1).all(1))
             kept = torch.where(per_sample(wrong & ~found, images), images, kept)
             found |= wrong
+            if self.evasion:
+                gradient = evade(run.victim, images, gradient, self.evasion)  # type: ignore[arg-type]
             images = project(images + self._step(gradient), clean, norm=self.norm, eps=self.eps)
         with torch.no_grad():
             logits = run.victim(images).float()

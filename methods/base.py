@@ -15,15 +15,21 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.errors import ContractError, GauntletError, unknown_name
 from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.fixtures.protocols import Gradient
 
 from .card import Card, read_card
 from .fingerprint import fingerprint
+
+ROUTES: dict[Gradient, str] = {
+    "direct": "forward", "straight-through": "surrogate", "backbone": "behind_backbone", "unrolled": "unrolled",
+}  # fmt: skip
 
 
 class Defence(nn.Module):
     """A backbone plus what a method does to it: `(images, prompts) -> logits`.
 
-    An author writes `forward`, and `surrogate` where an attacker has something better than the default.
+    An author writes `forward`; `surrogate` where an attacker has something better than the default; `unrolled` where
+    the method optimises at inference; `alarm` where it acts on some images only. The adaptive attacks do the rest.
     Random numbers come from `self.draws`, which gives each sample its own stream.
 
     Args:
@@ -91,13 +97,40 @@ class Defence(nn.Module):
 
         Default: BPDA through the whole defence, the gradient is the undefended backbone's.
         """
+        return self.behind_backbone(images, prompts)
+
+    @final
+    def behind_backbone(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Logits with the forward values of the defence and the gradient of the undefended backbone at the images."""
         with torch.no_grad():
             value = self.forward(images, prompts)
         return straight_through(value, self.backbone(images, prompts))
 
+    def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Logits with the forward values of the defence and the gradient through its own inner optimisation.
+
+        Default: `forward`, whose graph already holds everything where nothing is optimised.
+        """
+        return self.forward(images, prompts)
+
+    def alarm(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """How far each image [B] lies inside the region where the defence acts: positive where it does; differentiable.
+
+        Read on the streams of the last call, so that it speaks of what `forward` decided.
+        """
+        raise GauntletError(
+            f"{self.card.id} has no gate to evade", expected="a defence that acts on some images only",
+            where=f"method {self.card.id}", fix="choose another protocol",
+        )  # fmt: skip
+
+    @classmethod
+    def offers(cls, part: str) -> bool:
+        """Whether the class writes this part itself: `surrogate`, `unrolled` or `alarm`."""
+        return getattr(cls, part) is not getattr(Defence, part)
+
     @final  # type: ignore[misc]
     def __call__(
-        self, images: Tensor, prompts: PromptSet, *, draws: Draws | None = None, through: bool = False
+        self, images: Tensor, prompts: PromptSet, *, draws: Draws | None = None, route: Gradient = "direct"
     ) -> Tensor:
         """Validates, runs, validates. Keeps train/eval mode and the global RNG; forbids state to leak.
 
@@ -105,7 +138,7 @@ class Defence(nn.Module):
             images: float32 [B, 3, H, W] in [0,1], on the backbone's device.
             prompts: the classes.
             draws: random streams; default: one fixed stream for each position in the batch.
-            through: ask for `surrogate` instead of `forward`.
+            route: whose gradient: of `forward` (direct), `surrogate` (straight-through), the backbone, or `unrolled`.
 
         Raises:
             GauntletError: bad images.
@@ -113,12 +146,10 @@ class Defence(nn.Module):
         """
         where = f"method {self.card.id}"
         check_images(images, where=where)
-        self.draws = draws or Draws(tuple(range(len(images))))
         modes = [module.training for module in self.modules()]
         before = fingerprint(self)
-        with _isolated_rng(self.draws.torch_seed()):
-            logits: Tensor = (self.surrogate if through else self.forward)(images, prompts)
-        self.draws = Draws(())
+        with self._drawing(draws or Draws(tuple(range(len(images))))):
+            logits: Tensor = getattr(self, ROUTES[route])(images, prompts)
         if [module.training for module in self.modules()] != modes:
             raise ContractError(
                 "train/eval mode changed in a call", expected="modes as before", where=where, fix="restore the mode"
@@ -139,13 +170,20 @@ class Defence(nn.Module):
             )
         return logits.float()
 
+    @final
+    def listen(self, images: Tensor, prompts: PromptSet, draws: Draws) -> Tensor:
+        """The `alarm` [B] on the given streams."""
+        with self._drawing(draws):
+            return self.alarm(images, prompts)
 
-@contextmanager
-def _isolated_rng(seed: int) -> Iterator[None]:
-    """Seeds torch's global generators for code that uses them, then puts the caller's state back."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
+    @contextmanager
+    def _drawing(self, draws: Draws) -> Iterator[None]:
+        """Hands out the streams, also to code that uses torch's global generators; the caller's state comes back."""
+        self.draws = draws
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(draws.torch_seed())
+            yield
+        self.draws = Draws(())
 
 
 def external_card(cls: type) -> Card:

@@ -73,7 +73,8 @@ def _attack(
 ) -> AttackResult | None:
     target = undefended if protocol.threat.knowledge == "transfer" else defence
     keys = tuple(key_of(seed, "attack", i) for i in ids)
-    victim = BoundDefence(target, prompts, keys, through=protocol.gradient == "straight-through")
+    period = protocol.eot if protocol.draws == "fixed" else 0
+    victim = BoundDefence(target, prompts, keys, protocol.gradient, period)
     attack = build_attack(protocol, deterministic=not target.card.randomised)
     if attack is None:
         return None

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
@@ -18,6 +17,9 @@ from ..base import Defence
 
 class AntiAdversary(Defence):
     """Descends the cross-entropy of the model's own prediction.
+
+    It declares no surrogate: the move confirms argmax f(x), which nearly always stays the answer. An attacker changes
+    that first answer with the undefended gradient at x, the default; the gradient at x + delta does not see it.
 
     Args:
         steps: K.
@@ -38,10 +40,6 @@ class AntiAdversary(Defence):
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """See Defence. The move is made on detached images: to autograd it is a constant."""
         return self.backbone(images + (self.moved(images.detach(), prompts) - images.detach()), prompts)
-
-    def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """Straight-through on x + delta(x): sign steps are piecewise constant in x."""
-        return self.backbone(identity_backward(lambda x: self.moved(x, prompts), images), prompts)
 
     def moved(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """Images [B, 3, H, W] -> x + delta."""

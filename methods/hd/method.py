@@ -1,7 +1,6 @@
 """HD, Hedge Defense (Wu et al. 2021, arXiv 2106.04938): the image is moved to where all classes are unlikely together.
 
 delta <- U(-eps, eps); N times delta <- project(delta + alpha sign grad sum_c CE(f(x + delta), c)); answer f(x + delta).
-A wrong class that an attacker reached falls faster than the true one, whose region is flatter.
 """
 
 from collections.abc import Mapping

@@ -57,7 +57,8 @@ class TTE(Defence):
         padded = F.pad(images, (pad_w, pad_w, pad_h, pad_h))
         crops = [images]
         for down, right in self.offsets:
-            top, left = round(down * 2 * pad_h), round(right * 2 * pad_w)
+            # Whole places 0..2 pad, each equally likely; min() keeps an offset of 1.0 in the image.
+            top, left = (min(int(u * (2 * p + 1)), 2 * p) for u, p in ((down, pad_h), (right, pad_w)))
             crops.append(padded[..., top : top + height, left : left + width])
         upright = torch.stack(crops)
         return torch.cat([upright, upright.flip(-1)])

@@ -11,7 +11,7 @@ from vlm_gauntlet.attacks.base import AttackResult, Plain, Victim
 from vlm_gauntlet.attacks.indicators import dead_gradient
 from vlm_gauntlet.attacks.losses import cross_entropy
 from vlm_gauntlet.fixtures.draws import Draws
-from vlm_gauntlet.methods.base import Defence
+from vlm_gauntlet.methods.base import ROUTES, Defence
 
 from .bench import Bench
 from .report import Status
@@ -24,8 +24,8 @@ def check_parameters_survive_attack(bench: Bench) -> Answer:
     """Bit-identical parameters and buffers without `.grad` after an attack on the defence and on its surrogate."""
     defence = bench.defence()
     before = {name: tensor.clone() for name, tensor in _tensors(defence)}
-    for through in (False, True):
-        bench.attack(defence, through=through, steps=2)
+    for route in ROUTES:
+        bench.attack(defence, route, steps=2)
     changed = [name for name, tensor in _tensors(defence) if not torch.equal(tensor, before[name])]
     graded = [name for name, tensor in _tensors(defence) if tensor.grad is not None]
     if changed or graded:
@@ -38,7 +38,7 @@ def check_parameters_survive_attack(bench: Bench) -> Answer:
 def check_gradient_reaches_image(bench: Bench) -> Answer:
     """Through the defence, or at least through its surrogate."""
     defence = bench.defence()
-    plain, through = (_gradient_norms(bench, bench.victim(defence, through=t)) for t in (False, True))
+    plain, through = (_gradient_norms(bench, bench.victim(defence, route)) for route in ("direct", "straight-through"))
     if not torch.isfinite(torch.cat([plain, through])).all():
         return "fail", "the gradient is NaN or infinite: look for 0/0 and log(0) in the backward pass"
     if plain.max() > 0:
@@ -94,13 +94,15 @@ def check_surrogate_has_forward_values(bench: Bench) -> Answer:
     """On the same draws `surrogate` returns the logits of `forward`; only its gradient may differ."""
     defence, prompts = bench.defence(), bench.material.prompts
     value = bench.logits(defence, bench.images, bench.keys)
-    through = defence(bench.images, prompts, draws=Draws(bench.keys), through=True).detach()
-    if gap := bench.differ(value, through):
+    for route, name in ROUTES.items():
+        through = defence(bench.images, prompts, draws=Draws(bench.keys), route=route).detach()
+        if not (gap := bench.differ(value, through)):
+            continue
         return "fail", (
-            f"logits of `surrogate` differ from `forward` by {gap:.3g}, so an attack would break another model: "
+            f"logits of `{name}` differ from `forward` by {gap:.3g}, so an attack would break another model: "
             "return straight_through(forward(...), ...)"
         )
-    return "pass", "`surrogate` and `forward` give the same logits"
+    return "pass", "`forward`, `surrogate` and `unrolled` give the same logits"
 
 
 def check_adaptive_attack_is_strongest(bench: Bench) -> Answer:

@@ -3,7 +3,6 @@
 import copy
 from dataclasses import dataclass
 from functools import cached_property
-from types import MethodType
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import datasets
 from vlm_gauntlet.fixtures.draws import Draws, key_of
 from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.fixtures.protocols import Gradient
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method
 from vlm_gauntlet.methods.victims import BoundDefence
@@ -90,29 +90,27 @@ class Bench:
         with torch.no_grad():
             return defence(images, prompts or self.material.prompts, draws=Draws(keys, call)).detach()
 
-    def victim(self, defence: Defence, *, through: bool = False) -> BoundDefence:
+    def victim(self, defence: Defence, route: Gradient = "direct") -> BoundDefence:
         """The defence as an attack sees it."""
-        return BoundDefence(defence, self.material.prompts, self.keys, through=through)
+        return BoundDefence(defence, self.material.prompts, self.keys, route)
 
     def attack(
-        self, defence: Defence, *, through: bool = False, steps: int = 10, eps: float | None = None
+        self, defence: Defence, route: Gradient = "direct", *, steps: int = 10, eps: float | None = None
     ) -> AttackResult:
-        """PGD against the defence, or against its surrogate; averaged over draws where the defence is randomised."""
-        eot = 4 if through and defence.card.randomised else 1
+        """PGD with any iterate; averaged over draws where the route is adaptive and the defence randomised."""
+        eot = 4 if route != "direct" and defence.card.randomised else 1
         budget = self.eps if eps is None else eps
         pgd = PGD("linf", budget, steps=steps, selection="any-iterate", eot=eot)
-        return pgd(self.victim(defence, through=through), self.images, self.material.labels, self.keys)
+        return pgd(self.victim(defence, route), self.images, self.material.labels, self.keys)
 
     @cached_property
     def plain_and_adaptive(self) -> tuple[AttackResult, AttackResult]:
         """PGD-10 through the defence, and through its surrogate, each on a fresh defence."""
-        return self.attack(self.defence()), self.attack(self.defence(), through=True)
+        return self.attack(self.defence()), self.attack(self.defence(), "straight-through")
 
     def bpda(self) -> AttackResult:
-        """PGD-10 through the default surrogate, whatever surrogate the class declares."""
-        defence = self.defence()
-        defence.surrogate = MethodType(Defence.surrogate, defence)  # type: ignore[method-assign]
-        return self.attack(defence, through=True)
+        """PGD-10 through the gradient of the backbone, whatever surrogate the class declares."""
+        return self.attack(self.defence(), "backbone")
 
     @cached_property
     def undefended_logits(self) -> Tensor:

@@ -39,6 +39,23 @@ def test_no_step_is_the_undefended_model(tiny_backbone: Backbone, images: Tensor
     assert torch.equal(AntiAdversary(tiny_backbone, steps=0)(images, prompts), tiny_backbone(images, prompts))
 
 
+def test_the_attacker_gets_the_undefended_gradient(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    """The first answer decides: an attack through the gradient at x + delta would overrate the defence."""
+    inputs, labels = images.clone().requires_grad_(), torch.zeros(len(images), dtype=torch.long)
+    defence = AntiAdversary(tiny_backbone)
+    through = defence(inputs, prompts, route="straight-through")
+    (seen,) = torch.autograd.grad(through.gather(1, labels[:, None]).sum(), inputs)
+    (plain,) = torch.autograd.grad(tiny_backbone(inputs, prompts).gather(1, labels[:, None]).sum(), inputs)
+    assert torch.allclose(seen, plain, atol=1e-4)
+    assert torch.allclose(through, defence(images, prompts), atol=1e-4)
+
+
+def test_a_sample_does_not_see_its_neighbours(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    defence = AntiAdversary(tiny_backbone)
+    alone = torch.cat([defence(image[None], prompts) for image in images])
+    assert torch.allclose(defence(images, prompts), alone, atol=1e-3)
+
+
 def test_passes(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
     """K + 1 forward, K backward: the prediction needs no pass of its own."""
     start = (tiny_backbone.passes.forward, tiny_backbone.passes.backward)

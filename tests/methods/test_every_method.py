@@ -9,7 +9,8 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.methods.base import Defence
+from vlm_gauntlet.fixtures.protocols import Gradient
+from vlm_gauntlet.methods.base import ROUTES, Defence
 from vlm_gauntlet.methods.registry import method, methods
 from vlm_gauntlet.methods.victims import BoundDefence
 
@@ -43,16 +44,17 @@ def test_randomness_is_declared(defence: Defence, images: Tensor, prompts: Promp
 
 
 def test_a_surrogate_has_the_values_of_its_defence(defence: Defence, images: Tensor, prompts: PromptSet) -> None:
-    through = defence(images, prompts, draws=Draws(KEYS, 1), through=True)
-    assert torch.allclose(through, logits(defence, images, prompts), atol=1e-4)
+    for route in ROUTES:
+        through = defence(images, prompts, draws=Draws(KEYS, 1), route=route)
+        assert torch.allclose(through, logits(defence, images, prompts), atol=1e-4), route
 
 
-@pytest.mark.parametrize("through", [False, True])
+@pytest.mark.parametrize("route", ROUTES)
 def test_an_attack_leaves_the_parameters_alone(
-    through: bool, defence: Defence, images: Tensor, prompts: PromptSet
+    route: Gradient, defence: Defence, images: Tensor, prompts: PromptSet
 ) -> None:
     before = {n: p.clone() for n, p in defence.named_parameters()}
-    victim = BoundDefence(defence, prompts, KEYS, through=through)
+    victim = BoundDefence(defence, prompts, KEYS, route)
     PGD("linf", 8 / 255, steps=2)(victim, images, torch.zeros(6, dtype=torch.long), KEYS)
     assert all(torch.equal(p, before[n]) and p.grad is None for n, p in defence.named_parameters())
 
@@ -80,5 +82,6 @@ def test_every_switch_can_be_chosen(name: str, tiny_backbone: Backbone, images: 
     assert chosen.deviations[key] == value
     value = logits(chosen, images, prompts)
     assert value.shape == (6, 5)
-    through = chosen(images, prompts, draws=Draws(KEYS, 1), through=True)
-    assert torch.allclose(through, value, atol=1e-4), "a surrogate has the forward values of its defence"
+    for route in ROUTES:
+        through = chosen(images, prompts, draws=Draws(KEYS, 1), route=route)
+        assert torch.allclose(through, value, atol=1e-4), route

@@ -31,6 +31,16 @@ def test_late_binding_makes_one_crop_of_four(tiny_backbone: Backbone, images: Te
     assert all(torch.equal(view, meant[-1]) for view in made)
 
 
+def test_every_place_of_a_crop_is_equally_likely(tiny_backbone: Backbone) -> None:
+    """Places 0..4 at 16 px: a fifth of evenly spread offsets falls on each, the outermost ones too."""
+    defence = TTE(tiny_backbone)
+    defence.offsets = tuple(((i + 0.5) / 50, 0.0) for i in range(50))
+    ramp = torch.arange(1.0, 17.0).view(1, 1, 16, 1).expand(1, 3, 16, 16)
+    first_rows = defence.views(ramp)[1:51, 0, 0, :, -3]
+    tops = [int((row == 0).sum()) if row[0] == 0 else -int(row[0] - 1) for row in first_rows]
+    assert {place: tops.count(place) for place in (2, 1, 0, -1, -2)} == {2: 10, 1: 10, 0: 10, -1: 10, -2: 10}
+
+
 @pytest.mark.parametrize("side", [16, 32])
 def test_padding_is_an_eighth_of_the_side(tiny_backbone: Backbone, side: int) -> None:
     """4 of 32 pixels, as the code has it: a crop is shifted by at most that, and what comes in is zero."""

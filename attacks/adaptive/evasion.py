@@ -1,0 +1,35 @@
+"""Gate evasion: an attacker who also walks out of the region where the defence acts."""
+
+from typing import Protocol as Interface
+
+import torch
+from torch import Tensor
+
+from ..balls import per_sample
+from ..base import Victim
+
+MARGIN = 0.05  # how far outside the gate, in the unit of the alarm
+
+
+class Gated(Victim, Interface):
+    """A victim whose defence acts on some images only."""
+
+    def alarm(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] -> how far inside the gate's region [B]; positive where the defence acts."""
+
+
+def evade(victim: Gated, images: Tensor, gradient: Tensor, weight: float) -> Tensor:
+    """The attack's gradient [B, ...] minus that of relu(alarm + margin), both scaled to unit L1 norm.
+
+    The scaling makes `weight` a share, whatever the units of loss and alarm.
+    """
+    with torch.enable_grad():
+        inputs = images.detach().requires_grad_()
+        inside = torch.relu(victim.alarm(inputs) + MARGIN)
+        (push,) = torch.autograd.grad(inside.sum(), inputs)
+    return _unit(gradient) - weight * _unit(push)
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    length = gradient.abs().flatten(1).sum(1).clamp_min(torch.finfo(gradient.dtype).tiny)
+    return gradient / per_sample(length, gradient)
