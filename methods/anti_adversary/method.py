@@ -5,10 +5,10 @@ y^ = argmax f(x); K times delta <- delta - alpha sign grad CE(f(x + delta), y^),
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlm_gauntlet.attacks.adaptive.unrolling import gradient_at, soft_sign
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
@@ -41,17 +41,23 @@ class AntiAdversary(Defence):
         """See Defence. The move is made on detached images: to autograd it is a constant."""
         return self.backbone(images + (self.moved(images.detach(), prompts) - images.detach()), prompts)
 
-    def moved(self, images: Tensor, prompts: PromptSet) -> Tensor:
+    def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Through both steps; the confirmed answer stays a constant."""
+        return self.backbone(self.moved(images, prompts, unroll=True), prompts)
+
+    def moved(self, images: Tensor, prompts: PromptSet, *, unroll: bool = False) -> Tensor:
         """Images [B, 3, H, W] -> x + delta."""
         moved, answer = images, None
+
+        def doubt(inputs: Tensor) -> Tensor:
+            nonlocal answer
+            logits = self.backbone(inputs, prompts)
+            answer = logits.detach().argmax(1) if answer is None else answer  # of x itself: the first pass
+            return F.cross_entropy(logits, answer, reduction="sum")
+
         for _ in range(self.steps):
-            with torch.enable_grad():
-                inputs = moved.detach().requires_grad_()
-                logits = self.backbone(inputs, prompts)
-                answer = logits.detach().argmax(1) if answer is None else answer  # of x itself: the first pass
-                loss = F.cross_entropy(logits, answer, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, inputs)
-            moved = moved - self.step_size * gradient.sign()
+            gradient = gradient_at(doubt, moved, unroll=unroll)
+            moved = moved - self.step_size * soft_sign(gradient)
             if self.deviations["clip"] == "box":
                 moved = moved.clamp(0, 1)
         return moved

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward
+from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward, straight_through
+from vlm_gauntlet.attacks.adaptive.unrolling import gradient_at, soft_sign
 from vlm_gauntlet.attacks.balls import project
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from ..base import Defence
+
+UNROLLED = 2  # last steps that an attacker differentiates through; all twenty would need twenty graphs in memory
 
 
 class HedgeDefense(Defence):
@@ -44,14 +47,22 @@ class HedgeDefense(Defence):
         """Straight-through on x + delta(x): sign steps are piecewise constant in x."""
         return self.backbone(identity_backward(lambda x: self.hedged(x, prompts), images), prompts)
 
-    def hedged(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """Images [B, 3, H, W] -> x + delta, inside the ball and [0,1]."""
+    def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Through the last steps, straight-through before them."""
+        return self.backbone(self.hedged(images, prompts, unroll=UNROLLED), prompts)
+
+    def hedged(self, images: Tensor, prompts: PromptSet, *, unroll: int = 0) -> Tensor:
+        """Images [B, 3, H, W] -> x + delta, inside the ball and [0,1]; the last `unroll` steps keep their graph."""
         start = images + self.draws.uniform(images, -self.eps, self.eps)
         moved = project(start, images, norm="linf", eps=self.eps)
-        for _ in range(self.steps):
-            with torch.enable_grad():
-                inputs = moved.detach().requires_grad_()
-                loss = -torch.log_softmax(self.backbone(inputs, prompts), dim=1).sum()
-            (gradient,) = torch.autograd.grad(loss, inputs)
-            moved = project(moved + self.step_size * gradient.sign(), images, norm="linf", eps=self.eps)
+
+        def hedge(inputs: Tensor) -> Tensor:
+            return -torch.log_softmax(self.backbone(inputs, prompts), dim=1).sum()
+
+        for step in range(self.steps):
+            through = step >= self.steps - unroll
+            if not through or step == self.steps - unroll:
+                moved = straight_through(moved, images) if through else moved.detach()
+            gradient = gradient_at(hedge, moved, unroll=through)
+            moved = project(moved + self.step_size * soft_sign(gradient), images, norm="linf", eps=self.eps)
         return moved

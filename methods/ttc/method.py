@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward, straight_through
+from vlm_gauntlet.attacks.adaptive.unrolling import gradient_at, soft_sign
 from vlm_gauntlet.attacks.balls import lp_norm, per_sample, project
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
@@ -60,7 +61,21 @@ class TTC(Defence):
 
     def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """Straight-through on x + D(x): exact almost everywhere, since D is piecewise constant between sign flips."""
-        countered = identity_backward(self.counterattack, images)
+        return self._answer(identity_backward(self.counterattack, images), images, prompts)
+
+    def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Through the N steps, with second-order gradients. The gate stays hard: evading it is the alarm's part."""
+        return self._answer(self.counterattack(images, unroll=True), images, prompts)
+
+    def alarm(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Threshold minus tau(x): an image that drifts enough is left alone but for the noise."""
+        start = self._start(images)
+        anchor = self.backbone.encode_image(images)
+        noisy = self.backbone.encode_image(images + start)
+        return self.threshold - self._drift(images, start, noisy, anchor)
+
+    def _answer(self, countered: Tensor, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Logits at x + D, with gradients in fp32."""
         logits = self.backbone(countered, prompts)
         if self.deviations["precision"] == "fp32":
             return logits
@@ -73,16 +88,17 @@ class TTC(Defence):
         """w_i ~ exp(beta i), i = 0..N, summing to one: 0.016, 0.117, 0.867 at N = 2, beta = 2."""
         return torch.softmax(self.beta * torch.arange(self.steps + 1.0), dim=0)
 
-    def counterattack(self, images: Tensor) -> Tensor:
+    def counterattack(self, images: Tensor, *, unroll: bool = False) -> Tensor:
         """Images [B, 3, H, W] -> x + D, inside [0,1]."""
         start = self._start(images)
         if self.steps == 0:  # the RN baseline
             return images + start
-        with torch.no_grad(), self._precision(images):
+        with torch.set_grad_enabled(unroll), self._precision(images):
             anchor = self.backbone.encode_image(images).float()
-        iterates, noisy = self._ascend(images, start, anchor)
+        iterates, noisy = self._ascend(images, start, anchor, unroll=unroll)
         weighted = sum(w * d for w, d in zip(self.weights().tolist(), iterates, strict=True))
-        gate = per_sample(self._drift(images, start, noisy, anchor) < self.threshold, images)
+        with torch.no_grad():
+            gate = per_sample(self._drift(images, start, noisy, anchor) < self.threshold, images)
         # Between noise and nothing for images judged clean, the authors keep the noise on purpose.
         idle = start if self.deviations["gate_off"] == "noise" else torch.zeros_like(start)
         return (images + torch.where(gate, weighted, idle)).clamp(0, 1)
@@ -96,30 +112,33 @@ class TTC(Defence):
             noise = direction * per_sample(radius / lp_norm(direction, "l2"), direction)
         return project(images + noise, images, norm=self.norm, eps=self.eps) - images
 
-    def _ascend(self, images: Tensor, start: Tensor, anchor: Tensor) -> tuple[list[Tensor], Tensor]:
+    def _ascend(self, images: Tensor, start: Tensor, anchor: Tensor, *, unroll: bool) -> tuple[list[Tensor], Tensor]:
         """d_0..d_N: sign ascent on the squared distance of unnormalised features, summed over the batch.
 
         Also the feature at d_0: the gate measures its drift, so tau costs no pass of its own.
         """
         iterates, features = [start], []
-        for _ in range(self.steps):
-            with torch.enable_grad(), self._precision(images):
-                delta = iterates[-1].detach().requires_grad_()
+
+        def distance(delta: Tensor) -> Tensor:
+            with self._precision(images):
                 feature = self.backbone.encode_image(images + delta).float()
-                distance = (feature - anchor).square().sum()
             features.append(feature.detach())
-            (gradient,) = torch.autograd.grad(distance, delta)
+            return (feature - anchor).square().sum()
+
+        for _ in range(self.steps):
+            delta = iterates[-1]
+            gradient = gradient_at(distance, delta, unroll=unroll)
             if self.norm == "linf":
-                move = self.step_size * gradient.sign()
+                move = self.step_size * soft_sign(gradient)
             else:
                 move = self.step_size * gradient / per_sample(lp_norm(gradient, "l2").clamp_min(1e-12), gradient)
-            iterates.append(project(images + delta.detach() + move, images, norm=self.norm, eps=self.eps) - images)
+            iterates.append(project(images + delta + move, images, norm=self.norm, eps=self.eps) - images)
         return iterates, features[0]
 
     def _drift(self, images: Tensor, start: Tensor, noisy: Tensor, still: Tensor) -> Tensor:
         """tau [B]: relative drift of the unnormalised feature under the very noise d_0 that starts the ascent."""
         if self.gate_backbone is not None:
-            with torch.no_grad(), self._precision(images):
+            with self._precision(images):
                 noisy = self.gate_backbone.encode_image(images + start).float()
                 still = self.gate_backbone.encode_image(images).float()
         drift: Tensor = torch.linalg.vector_norm(noisy - still, dim=1) / torch.linalg.vector_norm(still, dim=1)

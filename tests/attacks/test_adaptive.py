@@ -1,0 +1,103 @@
+"""The general parts of adaptive attacks: soft signs, second-order gradients, gate evasion, fixed draws."""
+
+from dataclasses import dataclass
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vlm_gauntlet.attacks.adaptive.evasion import MARGIN, evade
+from vlm_gauntlet.attacks.adaptive.unrolling import gradient_at, soft_sign
+from vlm_gauntlet.attacks.pgd import PGD
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.draws import Draws
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.methods.rn.method import RandomNoise
+from vlm_gauntlet.methods.ttc.method import TTC
+from vlm_gauntlet.methods.victims import BoundDefence
+
+KEYS = tuple(range(6))
+
+
+@given(st.integers(0, 1000))
+def test_a_soft_sign_is_the_sign_and_has_a_slope(seed: int) -> None:
+    values = torch.randn(3, 4, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    soft = soft_sign(values * 1.0)
+    assert torch.allclose(soft, values.sign(), atol=1e-6)
+    (slope,) = torch.autograd.grad(soft.sum(), values)
+    assert (slope > 0).all()
+    assert torch.equal(soft_sign(values.detach()), values.detach().sign())
+
+
+def test_an_unrolled_gradient_knows_how_the_inner_step_moves() -> None:
+    """Inner objective x^3, inner step x + grad = x + 3 x^2: outer derivative 1 + 6 x, without unrolling 1."""
+    x = torch.tensor([[2.0]], requires_grad=True)
+    for unroll, expected in ((True, 13.0), (False, 1.0)):
+        moved = x + gradient_at(lambda p: (p**3).sum(), x, unroll=unroll)
+        (slope,) = torch.autograd.grad(moved.sum(), x)
+        assert float(slope) == expected
+
+
+def test_attention_can_be_differentiated_twice(tiny_backbone: Backbone, images: Tensor) -> None:
+    inputs = images.requires_grad_()
+    first = gradient_at(lambda x: tiny_backbone.encode_image(x).square().sum(), inputs, unroll=True)
+    (second,) = torch.autograd.grad(first.square().sum(), inputs)
+    assert torch.isfinite(second).all() and second.abs().max() > 0
+
+
+@dataclass
+class Guard:
+    """Answers class 1 (wrong) for bright images, but an alarm on bright ones turns the answer back to class 0."""
+
+    threshold: float = 0.2
+
+    def alarm(self, images: Tensor) -> Tensor:
+        return self.threshold - images[:, 1].flatten(1).mean(1)  # acts where the green channel is dark
+
+    def __call__(self, images: Tensor) -> Tensor:
+        bright = images[:, 0].flatten(1).mean(1) - 0.5
+        logits = torch.stack([-bright, bright], dim=1)
+        return torch.where((self.alarm(images) > 0)[:, None], torch.tensor([1.0, 0.0]), logits)
+
+    def select(self, index: Tensor) -> "Guard":
+        return self
+
+
+def test_only_evasion_walks_past_a_gate() -> None:
+    """Red decides the class, green the gate; behind the closed gate no gradient of the logits is left."""
+    images, labels = torch.full((4, 3, 4, 4), 0.45), torch.zeros(4, dtype=torch.long)
+    images[:, 1] = 0.15
+    plain = PGD("linf", 0.2, steps=20, random_start=False)(Guard(), images, labels, KEYS[:4])
+    evading = PGD("linf", 0.2, steps=20, random_start=False, evasion=1.0)(Guard(), images, labels, KEYS[:4])
+    assert not plain.success.any()
+    assert evading.success.all()
+
+
+def test_far_outside_the_gate_nothing_is_evaded() -> None:
+    images = torch.full((2, 3, 4, 4), 0.2 + 2 * MARGIN)
+    gradient = torch.ones_like(images)
+    away = evade(Guard(), images, gradient, 1.0)
+    assert torch.allclose(away * gradient.abs().flatten(1).sum(1)[0], gradient)
+
+
+def test_ttcs_alarm_says_which_images_it_counterattacks(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    always = TTC(tiny_backbone)
+    drift = always.threshold - always.listen(images, prompts, Draws(KEYS, 1))
+    defence = TTC(tiny_backbone, {"gate_off": "zero"}, threshold=float(drift.median()))
+    alarm = defence.listen(images, prompts, Draws(KEYS, 1))
+    defence.draws = Draws(KEYS, 1)
+    moved = (defence.counterattack(images) - images).abs().flatten(1).amax(1) > 0
+    assert torch.equal(alarm > 0, moved)
+    assert 0 < int(moved.sum()) < len(images)
+    assert TTC.offers("alarm") and not RandomNoise.offers("alarm")
+
+
+def test_fixed_draws_repeat_and_fresh_ones_do_not(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    for period, same in ((2, True), (0, False)):
+        victim = BoundDefence(RandomNoise(tiny_backbone), prompts, KEYS, period=period)
+        first, second, third = (victim(images) for _ in range(3))
+        assert not torch.equal(first, second)
+        assert torch.equal(first, third) == same
