@@ -10,6 +10,7 @@ from vlm_gauntlet.fixtures.protocols import Protocol
 from .autoattack import APGDCE, APGDT
 from .base import Attack
 from .losses import LOSSES
+from .noise import Noise
 from .pgd import PGD
 from .square import Square
 
@@ -95,6 +96,14 @@ _INFOS = (
         ("linf",),
         {**ALWAYS, "loss": "margin", "selection": "any-iterate", "random_start": True, "restarts": 1},
         lambda protocol, _: Square(protocol.threat.norm, float(protocol.threat.eps), queries=protocol.steps),
+    ),
+    AttackInfo(
+        "noise",
+        "The worst of a few random starts: a control, what an attack does without its gradient",
+        "after Athalye et al. 2018, arXiv:1802.00420, section 3.1",
+        ("linf",),
+        {**ALWAYS, "loss": "margin", "selection": "any-iterate", "random_start": True, "restarts": 1},
+        lambda protocol, _: Noise(protocol.threat.norm, float(protocol.threat.eps), queries=protocol.steps),
     ),
 )
 ATTACKS: dict[str, AttackInfo] = {info.name: info for info in _INFOS}

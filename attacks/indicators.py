@@ -77,6 +77,14 @@ def unstable_prediction(predictions: Tensor, *, eot: int = 1) -> Indicator:
     return _above("unstable-prediction", changes.float().mean(), 0.0 if eot == 1 else 0.1, meaning)
 
 
+def batch_dependent(gap: Tensor) -> Indicator:
+    """Largest shift of a sample's logits between its batch and alone, as a fraction of their range [probes].
+
+    Threshold 0.05, our own: sign steps amplify float rounding to a few thousandths, a shared statistic does more.
+    """
+    return _above("batch-dependent", gap.max(), 0.05, "the answer depends on the neighbours in the batch")
+
+
 def robust_above_clean(clean_accuracy: float, robust_accuracy: float) -> Indicator:
     """Robust minus clean accuracy. Threshold 0: an attack may always return the clean image."""
     meaning = "the attack helps the model: it descends, or it attacks something else"

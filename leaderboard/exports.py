@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from vlm_gauntlet.fixtures.protocols import LEVELS
+
 from .rows import Row, headline
 from .statistics import Estimate
 from .table import HEADERS, breaker, flag_names, label, worst_words
 from .words import interval, threat_words
-
-KNOWLEDGE = ("transfer", "white-box", "adaptive")
 
 
 def _numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:
@@ -30,10 +30,10 @@ def record(row: Row) -> dict[str, object]:
     made: dict[str, object] = {
         "method": row.method, "backbone": row.backbone, "dataset": row.dataset, "norm": row.threat.norm,
         "eps": str(row.threat.eps), "modality": row.threat.modality, "seed": row.seed, "n": row.clean.n,
-        "state": row.state, **_numbers("clean", row.clean),
+        "state": row.state, "masked_by": " ".join(f.name for f in row.masked_by), **_numbers("clean", row.clean),
     }  # fmt: skip
-    for knowledge in KNOWLEDGE:
-        made |= _numbers(knowledge, row.under(knowledge))
+    for level in LEVELS:
+        made |= _numbers(level.lower(), row.under(level))
     made |= _numbers("worst_case", valid)
     made |= {
         "broken_mostly_by": row.worst.breakers[0][0] if row.worst and row.worst.breakers else "",
@@ -64,11 +64,11 @@ def to_latex(found: Sequence[Row]) -> str:
     tables = []
     for (backbone, dataset, *_), block in headline(found).items():
         lines = [
-            [label(r), str(r.clean.n), interval(r.clean), *(interval(r.under(k)) for k in KNOWLEDGE),
+            [label(r), str(r.clean.n), interval(r.clean), *(interval(r.under(k)) for k in LEVELS),
              worst_words(r), breaker(r)]
             for r in block
         ]  # fmt: skip
-        body = tabulate(lines, HEADERS[:8], tablefmt="latex_booktabs", disable_numparse=True)
+        body = tabulate(lines, HEADERS[:-1], tablefmt="latex_booktabs", disable_numparse=True)
         caption = _tex(f"{backbone}, {dataset}, ") + threat_words(block[0].threat).replace("L∞", r"$L_\infty$")
         note = r"Accuracy in \%, 95\,\% Wilson interval."
         caption = caption.replace("ε", r"$\varepsilon$")

@@ -2,16 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import combinations
 
 from vlm_gauntlet.fixtures.records import Outcome
 
 from .statistics import sign_test
-from .worst_case import robust_fractions
+from .worst_case import attacked_fractions, robust_fractions, worst_fractions
 
-# Fired on a white-box outcome, these mean that the gradient told the attacker nothing.
-MASKING = frozenset({"dead-gradient", "zero-gradient", "robust-above-clean"})
+# Red: the number beside them is no evidence of robustness, until an adaptive attack without them does as well.
+MASKING = frozenset(
+    {"dead-gradient", "zero-gradient", "robust-above-clean", "noise-suffices", "label-leak",
+     "batch-dependent", "unbounded-attack-fails", "gradients-mislead"}
+)  # fmt: skip
+# Red whatever else was run: they speak of the defence or of all attacks, not of one.
+FINAL = frozenset({"batch-dependent", "unbounded-attack-fails", "gradients-mislead"})
 CHANCE = 0.05
+UNBOUNDED = Fraction(1, 2)  # from here on every image can become a grey one: nothing may survive
+NOISE = "noise"  # the attack that draws random starts and takes no gradient
 
 
 @dataclass(frozen=True)
@@ -25,13 +33,13 @@ class Flag:
 
 
 def indicator_flags(outcomes: Sequence[Outcome]) -> list[Flag]:
-    """Every indicator that fired, with the protocol that it fired on."""
+    """Every indicator that fired, with the protocol that it fired on. On transferred images they mask nothing."""
     return [
         Flag(
             indicator.name,
             outcome.cell.protocol.id,
             indicator.meaning,
-            indicator.name in MASKING and outcome.cell.protocol.threat.knowledge == "white-box",
+            indicator.name in FINAL or (indicator.name in MASKING and outcome.cell.protocol.level in ("T1", "T2")),
         )
         for outcome in outcomes
         for indicator in outcome.indicators
@@ -61,6 +69,77 @@ def blind_beats_white_box(blind_attacks: Sequence[Outcome], white_box: Sequence[
     return found
 
 
+def gradients_mislead(blind_attacks: Sequence[Outcome], gradient_attacks: Sequence[Outcome]) -> list[Flag]:
+    """Fires where an attack without gradients breaks more than all attacks with gradients together (sign test)."""
+    if not gradient_attacks:
+        return []
+    left = worst_fractions(gradient_attacks)
+    found = []
+    for blind in blind_attacks:
+        ours = robust_fractions(blind)
+        if ours.keys() == left.keys() and sign_test(list(ours.values()), [left[i] for i in ours]) < CHANCE:
+            more = sum(ours[i] < left[i] for i in ours)
+            meaning = f"it breaks {more} samples that no attack with gradients breaks: none of those is strong enough"
+            found.append(Flag("gradients-mislead", blind.cell.protocol.id, meaning, masking=True))
+    return found
+
+
+def noise_suffices(noise: Sequence[Outcome], gradient_attacks: Sequence[Outcome]) -> list[Flag]:
+    """Fires on an attack with gradients that breaks no more samples than the best of a few random starts does.
+
+    Quiet where noise breaks nothing: a small budget may leave both with nothing to show.
+    """
+    found = []
+    for control in noise:
+        drawn = robust_fractions(control)
+        broken = sum(s.clean for s in control.samples) / control.draws - sum(drawn.values())
+        for attack in gradient_attacks:
+            left = robust_fractions(attack)
+            if broken > 0 and drawn.keys() == left.keys() and sum(left.values()) >= sum(drawn.values()):
+                meaning = f"{control.cell.protocol.id} takes as many samples without any gradient"
+                found.append(Flag("noise-suffices", attack.cell.protocol.id, meaning, masking=True))
+    return found
+
+
+def label_leak(transferred: Sequence[Outcome]) -> list[Flag]:
+    """Fires where an attack away from the true label leaves more right answers than one away from the model's own.
+
+    Then the direction of the attack tells the defence the label. Only protocols that differ in `labels` alone are
+    compared, in the papers' count (attacked images right).
+    """
+    found = []
+    for first, second in combinations(transferred, 2):
+        truth, pseudo = sorted((first, second), key=lambda o: o.cell.protocol.labels == "pseudo")
+        twin = truth.cell.protocol.model_dump(exclude={"id", "title", "labels"})
+        if truth.cell.protocol.labels == pseudo.cell.protocol.labels or twin != pseudo.cell.protocol.model_dump(
+            exclude={"id", "title", "labels"}
+        ):
+            continue
+        with_truth, with_own = attacked_fractions(truth), attacked_fractions(pseudo)
+        if with_truth.keys() == with_own.keys() and (
+            sign_test(list(with_own.values()), [with_truth[i] for i in with_own]) < CHANCE
+        ):
+            meaning = (
+                f"{truth.attacked_accuracy:.1%} are right, but {pseudo.attacked_accuracy:.1%} where the attacker aims "
+                "away from the model's own answer: the true label leaks through the attack"
+            )
+            found.append(Flag("label-leak", truth.cell.protocol.id, meaning, masking=True))
+    return found
+
+
+def unbounded_attack_fails(unbounded: Sequence[Outcome]) -> list[Flag]:
+    """Fires where samples survive every attack of one unbounded threat model (3 %, or one sample, are forgiven)."""
+    informed = [o for o in unbounded if o.cell.protocol.level in ("T1", "T2")]
+    if not informed:
+        return []
+    left = sum(worst_fractions(informed).values())
+    if left <= max(1.0, 0.03 * informed[0].n):
+        return []
+    threat = informed[0].cell.protocol.threat
+    meaning = f"{left:.3g} of {informed[0].n} samples survive at eps = {threat.eps}, where any image can become grey"
+    return [Flag("unbounded-attack-fails", informed[0].cell.protocol.id, meaning, masking=True)]
+
+
 def recipe(outcome: Outcome) -> str:
     """The protocol's id without its budget."""
     threat = outcome.cell.protocol.threat
@@ -88,3 +167,23 @@ def more_budget_more_accuracy(outcomes: Sequence[Outcome]) -> list[tuple[Outcome
             )
             found.append((large, Flag("more-budget-more-accuracy", large.cell.protocol.id, meaning)))
     return found
+
+
+def unanswered(flags: Sequence[Flag], adaptive: Sequence[Outcome], outcomes: Sequence[Outcome]) -> list[Flag]:
+    """The red flags that no adaptive attack has answered.
+
+    An answer is an adaptive outcome without a red flag of its own that leaves no more samples than the flagged one
+    (paired sign test). Flags that speak of the defence as a whole (`FINAL`) have no answer.
+    """
+    red = {f.where for f in flags if f.masking}
+    answers = [robust_fractions(o) for o in adaptive if o.cell.protocol.id not in red]
+    by_id = {o.cell.protocol.id: robust_fractions(o) for o in outcomes}
+
+    def answered(flag: Flag) -> bool:
+        theirs = by_id.get(flag.where)
+        return flag.name not in FINAL and theirs is not None and any(
+            ours.keys() == theirs.keys() and sign_test(list(theirs.values()), [ours[i] for i in theirs]) >= CHANCE
+            for ours in answers
+        )  # fmt: skip
+
+    return [f for f in flags if f.masking and not answered(f)]

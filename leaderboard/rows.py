@@ -13,7 +13,20 @@ from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.registry import method
 
-from .flags import Flag, blind_beats_white_box, indicator_flags, more_budget_more_accuracy, recipe
+from .flags import (
+    NOISE,
+    UNBOUNDED,
+    Flag,
+    blind_beats_white_box,
+    gradients_mislead,
+    indicator_flags,
+    label_leak,
+    more_budget_more_accuracy,
+    noise_suffices,
+    recipe,
+    unanswered,
+    unbounded_attack_fails,
+)
 from .statistics import Estimate, mean_of
 from .worst_case import WorstCase, by_strength, different_samples, robust_fractions, worst_case
 
@@ -27,12 +40,12 @@ class Row:
     """One line of a table.
 
     Args:
-        state: `valid`; `masked`: a masking indicator fired and no adaptive attack answered it; `transfer only`: nobody
-            attacked the defence itself; `not comparable`: the attacks saw different samples; `no attack`.
+        state: `valid`; `masked`: a red flag that no adaptive attack answered; `transfer only`: nobody attacked the
+            defence itself with gradients; `not comparable`: the attacks saw different samples; `no attack`.
         outcomes: newest edition only, weakest attacker first.
-        columns: attacker's knowledge -> worst case over the attacks that have it; for `transfer` the papers' number,
-            which counts the attacked image alone, under the protocol that hurts most.
-        worst: over transfer, white-box and adaptive attacks; None unless `valid` or `masked`.
+        columns: attacker's level -> worst case over the attacks that have it; for `T0` the papers' number, which
+            counts the attacked image alone, under the protocol that hurts most.
+        worst: over the attacks of all levels; None unless `valid` or `masked`.
         left_out: outcomes of the same cell ids made by other code, data or limits.
     """
 
@@ -47,6 +60,7 @@ class Row:
     columns: dict[str, Estimate]
     worst: WorstCase | None
     flags: tuple[Flag, ...]
+    masked_by: tuple[Flag, ...]
     problem: str
     left_out: int
 
@@ -57,14 +71,19 @@ class Row:
         return (self.backbone, self.dataset, t.norm, t.eps, t.modality, t.attack_resolution)
 
     @property
+    def control(self) -> bool:
+        """A budget whose right answer is known: zero changes nothing, an unbounded one breaks everything."""
+        return self.threat.norm != "none" and not 0 < self.threat.eps < UNBOUNDED
+
+    @property
     def rank(self) -> tuple[int, float, float, str, int]:
         """Sort key: valid rows by worst case, best first; the others cannot rank and follow."""
         value = self.worst.accuracy.value if self.worst and self.state == "valid" else 0.0
         return (self.state != "valid", -value, -self.clean.value, self.method, self.seed)
 
-    def under(self, knowledge: str) -> Estimate | None:
-        """The column of this knowledge; None where there is no such attack or samples differ."""
-        return self.columns.get(knowledge)
+    def under(self, level: str) -> Estimate | None:
+        """The column of this level, `T0` to `T3`; None where there is no such attack or samples differ."""
+        return self.columns.get(level)
 
     @property
     def card(self) -> Card | None:
@@ -117,8 +136,8 @@ def _newest(group: Sequence[Outcome]) -> list[Outcome]:
     return by_strength(list((by_limit[max(whole)] if whole else largest).values()))
 
 
-def _column(knowledge: str, chosen: Sequence[Outcome]) -> Estimate:
-    if knowledge == "transfer":  # comparable with papers: their count, of the one protocol that hurts most
+def _column(level: str, chosen: Sequence[Outcome]) -> Estimate:
+    if level == "T0":  # comparable with papers: their count, of the one protocol that hurts most
         hardest = min(chosen, key=lambda o: o.attacked_accuracy)
         return mean_of([s.attacked / hardest.draws for s in hardest.samples])
     if len(chosen) == 1:  # one attack is its own worst case, without the bookkeeping of who broke what
@@ -128,33 +147,40 @@ def _column(knowledge: str, chosen: Sequence[Outcome]) -> Estimate:
 
 def _columns(kinds: Mapping[str, Sequence[Outcome]]) -> dict[str, Estimate]:
     return {
-        knowledge: _column(knowledge, chosen)
-        for knowledge, chosen in kinds.items()
-        if knowledge != "none" and chosen and not different_samples(chosen)
+        level: _column(level, chosen)
+        for level, chosen in kinds.items()
+        if level and chosen and not different_samples(chosen)
     }
 
 
 def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
     outcomes = _newest(group)
     kinds: dict[str, list[Outcome]] = defaultdict(list)
+    levels: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         kinds[outcome.cell.protocol.threat.knowledge].append(outcome)
+        levels[outcome.cell.protocol.level].append(outcome)
+    blind, informed = levels["T0"] + levels["T3"], levels["T1"] + levels["T2"]
     cell, threat = outcomes[0].cell, outcomes[0].cell.protocol.threat
     flags = (
         indicator_flags(outcomes)
-        + blind_beats_white_box(kinds["transfer"] + kinds["black-box"], kinds["white-box"])
+        + blind_beats_white_box(blind, kinds["white-box"])
+        + gradients_mislead(blind, informed)
+        + noise_suffices([o for o in blind if o.cell.protocol.attack == NOISE], informed)
+        + label_leak(levels["T0"])
         + list(across)
     )
+    masked_by = unanswered(flags, kinds["adaptive"], outcomes)
     attacks = [o for o in outcomes if o.cell.protocol.threat.knowledge != "none"]
     difference = different_samples(attacks) if attacks else ""
     state: State = "valid"
     if not attacks:
         state = "no attack"
-    elif not kinds["white-box"] and not kinds["adaptive"]:
+    elif not informed:
         state = "transfer only"
     elif difference:
         state = "not comparable"
-    elif any(f.masking for f in flags) and not kinds["adaptive"]:
+    elif masked_by:
         state = "masked"
     card = card_of(cell.method)
     if attacks and not kinds["adaptive"] and (card is None or card.paradigm in TEST_TIME):
@@ -163,8 +189,8 @@ def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
     return Row(
         method=cell.method, backbone=cell.backbone, dataset=cell.dataset, threat=threat, seed=cell.seed, state=state,
         outcomes=tuple(outcomes), clean=mean_of(fractions),
-        columns=_columns(kinds), worst=worst_case(attacks) if state in ("valid", "masked") else None,
-        flags=tuple(flags),
+        columns=_columns(levels), worst=worst_case(attacks) if state in ("valid", "masked") else None,
+        flags=tuple(flags), masked_by=tuple(masked_by),
         problem=f"different samples: {difference}; run all protocols with the same --limit" if difference else "",
         left_out=len(group) - len(outcomes),
     )  # fmt: skip
@@ -183,20 +209,27 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
     for family in families.values():
         for outcome, flag in more_budget_more_accuracy(family):
             across[outcome.key].append(flag)
+    # An attack that fails without a bound says so on every row of the method, whatever its budget.
+    unbounded: dict[tuple[object, ...], list[Flag]] = defaultdict(list)
+    for key, group in groups.items():
+        if group[0].cell.protocol.threat.eps >= UNBOUNDED:
+            unbounded[key[:-1]] += unbounded_attack_fails(_newest(group))
     made = []
-    for group in groups.values():
-        made.append(_row(group, [flag for o in _newest(group) for flag in across[o.key]]))
+    for key, group in groups.items():
+        flags = [flag for o in _newest(group) for flag in across[o.key]]
+        made.append(_row(group, flags + unbounded[key[:-1]]))
     return sorted(made, key=lambda row: (row.block, row.rank))
 
 
 def headline(found: Sequence[Row]) -> dict[Block, list[Row]]:
-    """The tables of the front page: rows by block, without zero budgets, which are controls.
+    """The tables of the front page: rows by block, without zero and unbounded budgets, which are controls.
 
     A row without attack is kept only where the method has no attacked row on the same backbone and data set.
     """
-    attacked = {(r.method, r.backbone, r.dataset) for r in found if r.threat.eps > 0}
+    attacked = {(r.method, r.backbone, r.dataset) for r in found if r.state != "no attack" and not r.control}
     blocks: dict[Block, list[Row]] = defaultdict(list)
     for row in found:
-        if row.threat.eps > 0 or (row.state == "no attack" and (row.method, row.backbone, row.dataset) not in attacked):
+        lonely = (row.method, row.backbone, row.dataset) not in attacked
+        if not row.control and (row.state != "no attack" or lonely):
             blocks[row.block].append(row)
     return dict(blocks)

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.protocols import Protocol
+from vlm_gauntlet.fixtures.protocols import LEVELS, Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 
 from . import table, words
@@ -48,7 +48,7 @@ def environment() -> Environment:
     }  # fmt: skip
     made.globals |= {
         "wilson": wilson, "MASKING": MASKING, "NEVER_BROKEN": NEVER_BROKEN, "WRONG_ANYWAY": WRONG_ANYWAY,
-        "EMBEDDED": EMBEDDED,
+        "EMBEDDED": EMBEDDED, "LEVELS": LEVELS,
     }  # fmt: skip
     return made
 
@@ -140,7 +140,7 @@ def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None
     blocks = headline(found)
     charts = _charts(blocks)
     shared |= {"charts": charts}
-    controls = [r for r in found if r.method == "undefended" or (r.threat.norm != "none" and r.threat.eps == 0)]
+    controls = [r for r in found if r.method == "undefended" or r.control]
     write("index.html", index.render(
         **shared, root="", blocks=blocks, controls=controls, methods=sorted(by_method),
         datasets=sorted(by_dataset), backbones=sorted({row.backbone for row in found}),

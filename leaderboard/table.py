@@ -4,16 +4,17 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from vlm_gauntlet.fixtures.protocols import LEVELS
 from vlm_gauntlet.fixtures.records import Outcome
 
 from .rows import Row, headline, rows
 from .words import interval, percent, threat_words
 
-HEADERS = ("method", "n", "clean", "transfer", "white-box", "adaptive", "worst case", "broken mostly by", "flags")
-LEGEND = """\
-Accuracy in % with 95 % Wilson interval over n samples. transfer: attack made on the undefended backbone, counted as
-papers count it; white-box and adaptive: worst case per sample over the attacks with that knowledge; worst case: over
-all attacks, a sample counting only where its clean image is right too.
+HEADERS = ("method", "n", "clean", *LEVELS, "worst case", "broken mostly by", "flags")
+LEGEND = f"""\
+Accuracy in % with 95 % Wilson interval over n samples, worst case per sample over the attacks of a level.
+{"".join(f"{level}: {meaning}.{chr(10)}" for level, meaning in LEVELS.items())}\
+T0 is counted as papers count it; worst case: over all levels, a sample counting only where its clean image is right.
 Embedded backbones (miniclip-vit, miniclip-cnn) are small: compare with papers in direction, not in size."""
 
 
@@ -45,11 +46,8 @@ def flag_names(row: Row) -> list[str]:
 
 
 def _line(row: Row) -> list[str]:
-    def known(knowledge: str) -> str:
-        return interval(row.under(knowledge))
-
-    return [label(row), str(row.clean.n), interval(row.clean), known("transfer"), known("white-box"),
-            known("adaptive"), worst_words(row), breaker(row), ", ".join(flag_names(row)) or "–"]  # fmt: skip
+    return [label(row), str(row.clean.n), interval(row.clean), *(interval(row.under(level)) for level in LEVELS),
+            worst_words(row), breaker(row), ", ".join(flag_names(row)) or "–"]  # fmt: skip
 
 
 def text_table(outcomes: Sequence[Outcome]) -> str:

@@ -47,6 +47,17 @@ def robust_fractions(outcome: Outcome) -> dict[str, float]:
     return {s.id: s.robust / outcome.draws for s in outcome.samples}
 
 
+def attacked_fractions(outcome: Outcome) -> dict[str, float]:
+    """Sample id -> fraction of the scoring draws that were right on the attacked image, as papers count."""
+    return {s.id: s.attacked / outcome.draws for s in outcome.samples}
+
+
+def worst_fractions(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Sample id -> least robust fraction over outcomes of the same samples."""
+    first, *others = map(robust_fractions, outcomes)
+    return {i: min([left, *(other.get(i, left) for other in others)]) for i, left in first.items()}
+
+
 def different_samples(outcomes: Sequence[Outcome]) -> str:
     """Says in words how the sample sets differ; empty where they are the same."""
     first, *others = outcomes

@@ -36,9 +36,11 @@ def run_batch(
     draws = protocol.scoring_draws if randomised else 1
     scoring = tuple(key_of(seed, "score", i) for i in batch.ids)
     with _metered(defence.backbone) as defence_cost:
-        clean = _score(defence, images, labels, prompts, scoring, draws)
-    attacked = clean if result is None else _score(defence, result.images, labels, prompts, scoring, draws)
+        clean, logits = _score(defence, images, labels, prompts, scoring, draws)
+    attacked = clean if result is None else _score(defence, result.images, labels, prompts, scoring, draws)[0]
     telemetry = {} if result is None else dict(result.telemetry)
+    if result is not None:
+        telemetry["batch_gap"] = _batch_gap(defence, images, prompts, scoring, logits)
     if result is not None and protocol.threat.knowledge != "transfer":
         telemetry["undefended_gradient_norm"] = _undefended_gradient(undefended, prompts, images, labels)
     if result is not None:
@@ -75,6 +77,9 @@ def _attack(
     keys = tuple(key_of(seed, "attack", i) for i in ids)
     period = protocol.eot if protocol.draws == "fixed" else 0
     victim = BoundDefence(target, prompts, keys, protocol.gradient, period)
+    if protocol.labels == "pseudo":
+        with torch.no_grad():
+            labels = victim(images).argmax(1)
     attack = build_attack(protocol, deterministic=not target.card.randomised)
     if attack is None:
         return None
@@ -84,13 +89,20 @@ def _attack(
 
 def _score(
     defence: Defence, images: Tensor, labels: Tensor, prompts: PromptSet, keys: tuple[int, ...], draws: int
-) -> Tensor:
-    """How many of the scoring draws are right, for each sample [B]."""
-    right = torch.zeros_like(labels)
+) -> tuple[Tensor, Tensor]:
+    """How many of the scoring draws are right, for each sample [B]; and the logits [B, K] of the first draw."""
     with torch.no_grad():
-        for call in range(draws):
-            right += defence(images, prompts, draws=Draws(keys, call)).argmax(1) == labels
-    return right
+        logits = [defence(images, prompts, draws=Draws(keys, call)) for call in range(draws)]
+    return torch.stack([found.argmax(1) == labels for found in logits]).sum(0), logits[0]
+
+
+def _batch_gap(defence: Defence, images: Tensor, prompts: PromptSet, keys: tuple[int, ...], logits: Tensor) -> Tensor:
+    """How far the first sample's logits move when it comes alone, as a fraction of their range [1]."""
+    if len(images) == 1:
+        return logits.new_zeros(1)
+    with torch.no_grad():
+        alone = defence(images[:1], prompts, draws=Draws(keys[:1]))
+    return (alone - logits[:1]).abs().max()[None] / (logits[0].max() - logits[0].min()).clamp_min(1e-6)
 
 
 def _undefended_gradient(undefended: Defence, prompts: PromptSet, images: Tensor, labels: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ def indicators_of(protocol: Protocol, batches: Sequence[BatchResult], *, draws: 
         counts = torch.tensor(clean)
         unstable = torch.stack([torch.zeros_like(counts), ((counts > 0) & (counts < draws)).long()])
         found.append(indicators.unstable_prediction(unstable, eot=protocol.eot))
+    if "batch_gap" in series:
+        found.append(indicators.batch_dependent(series["batch_gap"]))
     if {"gradient_norm", "undefended_gradient_norm"} <= series.keys():
         found.append(indicators.dead_gradient(series["gradient_norm"], series["undefended_gradient_norm"]))
     return found

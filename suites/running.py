@@ -49,6 +49,12 @@ class CellPlan:
         """Stable, readable, selectable by `-k`."""
         return f"{self.method.label}-{self.backbone_name}-{self.dataset_name}-{self.protocol.id}"
 
+    @property
+    def missing_part(self) -> str:
+        """The part that the attack needs and the defence lacks (`unrolled`, `alarm`); empty where it has it."""
+        needed = {"unrolled": self.protocol.gradient == "unrolled", "alarm": self.protocol.evasion > 0}
+        return next((part for part, wanted in needed.items() if wanted and not self.method.defence.offers(part)), "")
+
     def load(self) -> tuple[Defence, Dataset, Cell]:
         """Loads backbone and data set, builds the defence.
 
@@ -83,18 +89,24 @@ def plan(
     device: str = "cpu",
     batch_size: int = 32,
 ) -> list[CellPlan]:
-    """The matrix method x data set x protocol, sorted by id.
+    """The matrix method x data set x protocol, sorted by id, without the cells whose attack the method has no part for.
 
     Raises:
-        GauntletError: an unknown method or protocol, with near misses.
+        GauntletError: an unknown method or protocol, with near misses; or no cell is left.
     """
-    made = [
+    asked = [
         CellPlan(method(m), backbone, d, p, limit, seed, device, batch_size)
         for m in methods
         for d in datasets
         for name in protocols
         for p in protocols_named(name, d)
     ]
+    made = [cell for cell in asked if not cell.missing_part]
+    if asked and not made:
+        raise GauntletError(
+            f"{asked[0].id}: the defence has no {asked[0].missing_part}", expected="a protocol that its parts allow",
+            where="--protocol", fix=f"write {asked[0].missing_part}() in the defence, or choose another protocol",
+        )  # fmt: skip
     return sorted(made, key=lambda p: p.id)
 
 

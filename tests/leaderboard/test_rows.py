@@ -32,15 +32,15 @@ def test_other_indicators_flag_but_do_not_mask() -> None:
 def test_transfer_alone_never_fills_the_robust_column() -> None:
     row = only(outcome("1111", TRANSFER, method="ttc"))
     assert (row.state, row.worst, worst_words(row)) == ("transfer only", None, "transfer only")
-    transfer = row.under("transfer")
-    assert transfer and transfer.value == 1.0 and row.under("white-box") is None
+    transfer = row.under("T0")
+    assert transfer and transfer.value == 1.0 and row.under("T1") is None
 
 
 def test_transfer_is_the_papers_number_and_the_worst_case_is_not() -> None:
     hard, easy = outcome("1100", TRANSFER, clean="1011"), outcome("0111", TRANSFER, clean="1011")
     cell = easy.cell.model_copy(update={"protocol": easy.cell.protocol.model_copy(update={"id": "another-transfer"})})
     row = only(easy.model_copy(update={"cell": cell, "key": cell.key}), hard, outcome("1111", PGD, clean="1011"))
-    transfer = row.under("transfer")
+    transfer = row.under("T0")
     assert transfer and transfer.value == 0.5  # sample 1 is wrong without attack, and papers count it all the same
     assert row.worst and row.worst.accuracy.value == 0.0
 
@@ -59,7 +59,7 @@ def test_rows_that_cannot_rank_come_last() -> None:
 
 def test_different_samples_are_told_and_not_intersected() -> None:
     row = only(outcome("1110", PGD), outcome("11", APGD))
-    assert row.state == "not comparable" and row.worst is None and row.under("white-box") is None
+    assert row.state == "not comparable" and row.worst is None and row.under("T1") is None
     assert "4 samples" in row.problem or "2 samples" in row.problem
     assert "--limit" in row.problem
 
@@ -111,13 +111,13 @@ def test_text_table() -> None:
     )
     assert found.splitlines() == [
         "tiny · shapes · L∞, ε = 1/255",
-        "method    n    clean                transfer             white-box          adaptive    worst case         "
+        "method    n    clean                T0                   T1                 T2    T3    worst case         "
         "broken mostly by                 flags",
-        "--------  ---  -------------------  -------------------  -----------------  ----------  -----------------  "
+        "--------  ---  -------------------  -------------------  -----------------  ----  ----  -----------------  "
         "-------------------------------  ---------------------------------",
-        "tecoa     4    100.0 [51.0, 100.0]  –                    50.0 [15.0, 85.0]  –           50.0 [15.0, 85.0]  "
+        "tecoa     4    100.0 [51.0, 100.0]  –                    50.0 [15.0, 85.0]  –     –     50.0 [15.0, 85.0]  "
         "pgd-10-white-box-linf-1-255 (2)  –",
-        "ttc       4    100.0 [51.0, 100.0]  100.0 [51.0, 100.0]  75.0 [30.1, 95.4]  –           masked (75.0)      "
+        "ttc       4    100.0 [51.0, 100.0]  100.0 [51.0, 100.0]  75.0 [30.1, 95.4]  –     –     masked (75.0)      "
         "pgd-10-white-box-linf-1-255 (1)  dead-gradient, no-adaptive-attack",
         "",
         *LEGEND.splitlines(),

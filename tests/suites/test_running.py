@@ -4,15 +4,23 @@ import io
 import json
 import tarfile
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
+from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import Dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.fixtures.protocols import protocol
+from vlm_gauntlet.methods.base import Defence
+from vlm_gauntlet.methods.registry import Method, method
 from vlm_gauntlet.suites import running
 from vlm_gauntlet.suites.batch import run_batch
 from vlm_gauntlet.suites.journal import Journal
@@ -137,3 +145,40 @@ def test_the_key_depends_on_everything(cell: CellPlan) -> None:
         "code_digest": "x",
     }.items():
         assert base.model_copy(update={field: value}).key != base.key
+
+
+def test_a_pseudo_label_is_the_models_own_answer(
+    tiny_backbone: Backbone, tiny_set: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attacked are then also the samples that were wrong, away from where they stand."""
+    seen: list[Tensor] = []
+    keep = PGD.perturb
+    monkeypatch.setattr(PGD, "perturb", lambda self, run: seen.append(run.labels) or keep(self, run))
+    undefended, prompts = method("undefended").build(tiny_backbone), tiny_set.prompts
+    batch = next(tiny_set.batches(limit=N, batch_size=N, size=16))
+    for name in ("pgd-10-transfer-linf-8-255", "pgd-10-pseudo-transfer-linf-8-255"):
+        run_batch(undefended, undefended, prompts, batch, protocol(name), 0)
+    assert torch.equal(seen[0], batch.labels)
+    assert torch.equal(seen[1], tiny_backbone(batch.images, prompts).argmax(1))
+    assert not torch.equal(*seen)
+
+
+def test_a_defence_that_mixes_its_batch_is_seen(cell: CellPlan, tmp_path: Path, tiny_backbone: Backbone) -> None:
+    class Mixing(Defence):
+        """Adds the mean of the batch's logits to each."""
+
+        def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+            logits: Tensor = self.backbone(images, prompts)
+            return logits + 5 * logits.mean(0, keepdim=True)
+
+    for defence, fires in ((Mixing, True), (method("undefended").defence, False)):
+        made = run_cell(replace(cell, method=Method(defence.__name__, defence)), Journal(tmp_path / defence.__name__))
+        assert next(i for i in made.indicators if i.name == "batch-dependent").fired == fires
+
+
+def test_cells_whose_attack_needs_a_part_that_a_defence_lacks_are_left_out() -> None:
+    known = protocol("pgd-20-adaptive-linf-8-255")
+    for part, change in (("unrolled", {"gradient": "unrolled"}), ("alarm", {"evasion": Fraction(1)})):
+        changed = known.model_copy(update=change)
+        lacking = [CellPlan(method(m), "b", "d", changed, 1, 0, "cpu", 1).missing_part for m in ("ttc", "rn")]
+        assert lacking == ["", part]
