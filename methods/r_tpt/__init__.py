@@ -1,0 +1,1 @@
+"""R-TPT: robust test-time prompt tuning."""

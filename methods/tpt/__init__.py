@@ -1,0 +1,1 @@
+"""TPT: test-time prompt tuning."""

@@ -1,0 +1,123 @@
+"""Views: torchvision's crops in one go, streams of their own, gradients, entropies and who is most certain."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2.functional import resized_crop
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.draws import Draws
+from vlm_gauntlet.methods.views import Views, draw_views, entropy, most_certain, pick, view_features
+
+KEYS = tuple(range(6))
+
+
+def drawn(images: Tensor, count: int = 64, keys: tuple[int, ...] = KEYS) -> Views:
+    return draw_views(images, Draws(keys, 1), count)
+
+
+@pytest.mark.parametrize("size", [16, 9, 31])
+def test_a_crop_is_torchvisions(images: Tensor, size: int) -> None:
+    views = drawn(images, 12)
+    rendered = views.render(images, size)
+    for b in range(6):
+        for n in range(11):
+            top, left, rows, columns = map(int, views.boxes[b, n])
+            crop = resized_crop(images[b], top, left, rows, columns, [size, size], antialias=True)
+            expected = crop.flip(-1) if views.mirrored[b, n] else crop
+            assert torch.allclose(rendered[b, n + 1], expected, atol=1e-5)
+
+
+def test_view_0_is_the_image(images: Tensor) -> None:
+    views = drawn(images)
+    assert torch.equal(views.render(images, 16)[:, 0], images)
+    larger = F.interpolate(images, size=(20, 20), mode="bicubic", align_corners=False)
+    assert torch.equal(views.render(images, 20)[:, 0], larger)
+
+
+def test_boxes_follow_scale_and_ratio() -> None:
+    images = torch.rand(8, 3, 100, 120)
+    views = draw_views(images, Draws(tuple(range(8))), 400)
+    top, left, rows, columns = views.boxes.unbind(-1)
+    assert (top >= 0).all() and (left >= 0).all() and (top + rows <= 100).all() and (left + columns <= 120).all()
+    share, shape = rows * columns / 12000, columns / rows
+    assert 0.075 < share.min() < 0.11 and 0.9 < share.max() <= 1 and 0.45 < share.mean() < 0.55
+    assert 0.72 < shape.min() < 0.8 and 1.25 < shape.max() < 1.4
+    assert top.max() > 50 and left.max() > 60 and 0.45 < views.mirrored.float().mean() < 0.55
+
+
+def test_where_no_crop_fits_it_is_the_middle() -> None:
+    views = draw_views(torch.rand(1, 3, 4, 400), Draws((0,)), 200)
+    middle = (views.boxes[0] == torch.tensor([0.0, 197, 4, 5])).all(-1)
+    assert middle.float().mean() > 0.5
+
+
+def test_a_samples_views_are_its_own(images: Tensor) -> None:
+    views, alone = drawn(images), drawn(images[2:3], keys=(2,))
+    assert torch.equal(views.boxes[2:3], alone.boxes) and torch.equal(views.mirrored[2:3], alone.mirrored)
+    assert not torch.equal(views.boxes[1], views.boxes[2])
+    assert torch.allclose(views.render(images, 16)[2:3], alone.render(images[2:3], 16), atol=1e-6)
+
+
+def test_rendering_is_linear_and_lets_the_gradient_through(images: Tensor) -> None:
+    """The gradient of <render(x), v> is the transpose applied to v: <render(x), v> = <x, gradient>."""
+    views, inputs = drawn(images, 8), images.clone().requires_grad_()
+    probe = torch.randn(6, 8, 3, 16, 16)
+    value = (views.render(inputs, 16) * probe).sum()
+    (gradient,) = torch.autograd.grad(value, inputs)
+    assert torch.allclose((gradient * images).sum(), value, rtol=1e-4)
+
+
+def test_features_are_those_of_the_views(tiny_backbone: Backbone, images: Tensor) -> None:
+    views = drawn(images, 8)
+    features = view_features(tiny_backbone, images, views)
+    assert features.shape == (6, 8, 16)
+    one = F.normalize(tiny_backbone.encode_image(views.render(images, 16)[4]), dim=-1)
+    assert torch.allclose(features[4], one, atol=1e-5)
+
+
+def test_the_gradient_goes_through_the_views_that_it_is_told_to(tiny_backbone: Backbone, images: Tensor) -> None:
+    views, probe = drawn(images, 8), torch.randn(6, 8, 16)
+
+    def gradient(through: int | None) -> tuple[Tensor, Tensor]:
+        inputs = images.clone().requires_grad_()
+        features = view_features(tiny_backbone, inputs, views, through)
+        return features.detach(), torch.autograd.grad((features * probe).sum(), inputs)[0]
+
+    def plain(count: int) -> Tensor:
+        inputs = images.clone().requires_grad_()
+        rendered = views.first(count).render(inputs, 16).flatten(0, 1)
+        features = F.normalize(tiny_backbone.encode_image(rendered), dim=-1).view(6, count, -1)
+        return torch.autograd.grad((features * probe[:, :count]).sum(), inputs)[0]
+
+    values = view_features(tiny_backbone, images, views)
+    for through, count in ((None, 8), (1, 1), (3, 3), (99, 8)):
+        features, measured = gradient(through)
+        assert torch.equal(features, values)
+        assert torch.allclose(measured, plain(count), atol=1e-4)
+
+
+def test_entropy() -> None:
+    logits = torch.randn(3, 5, 7)
+    assert torch.allclose(entropy(logits), torch.distributions.Categorical(logits=logits).entropy(), atol=1e-5)
+    assert entropy(torch.tensor([1e4, 0.0, 0.0])) == 0
+
+
+def test_the_marginal_entropy_is_the_mean_entropy_and_the_disagreement() -> None:
+    """H(mean p) = mean H(p_i) + mean KL(p_i || mean p): what separates the losses of TPT and R-TPT (sheet 5)."""
+    logits = 3 * torch.randn(6, 10)
+    chances = logits.softmax(-1)
+    mean = chances.mean(0)
+    disagreement = (chances * (chances / mean).log()).sum(-1).mean()
+    assert torch.allclose(entropy(mean.log()), entropy(logits).mean() + disagreement, atol=1e-5)
+
+
+def test_the_most_certain_have_the_lowest_entropies() -> None:
+    logits = torch.randn(4, 64, 5)
+    kept = most_certain(logits, 0.1)
+    values = entropy(logits)
+    assert kept.shape == (4, 6)  # int(0.1 * 64)
+    assert torch.equal(pick(values, kept).sort(-1).values, values.sort(-1).values[:, :6])
+    assert pick(logits, kept).shape == (4, 6, 5)
+    assert most_certain(logits[:, :3], 0.1).shape == (4, 1)
