@@ -1,0 +1,1 @@
+"""COLA: optimal transport between image views and class descriptions, in the span of the text."""
