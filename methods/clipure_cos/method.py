@@ -57,6 +57,13 @@ class CLIPureCos(Defence):
             purified = self.purify(features)
         return self.backbone.classify(straight_through(purified, features), prompts)
 
+    def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Through the closed form of every step, in fp32, where the released graph is cut."""
+        with torch.no_grad():
+            value = self.forward(images, prompts)
+        features = F.normalize(self.backbone.encode_image(images), dim=-1)
+        return straight_through(value, self.backbone.classify(self.purify(features, closed_form=True), prompts))
+
     def null_prompt(self) -> Tensor:
         """Unit embedding [D] of a sentence that names nothing."""
         if self.deviations["null_prompt"] == "single":
@@ -66,11 +73,14 @@ class CLIPureCos(Defence):
         # A prompt set of one null class beside itself: the backbone caches it by digest.
         return self.backbone.text_features(PromptSet(("null", "null"), (sentences, sentences)))[0]
 
-    def purify(self, features: Tensor) -> Tensor:
-        """Unit features [B, D] -> purified unit features [B, D]."""
+    def purify(self, features: Tensor, *, closed_form: bool = False) -> Tensor:
+        """Unit features [B, D] -> purified unit features [B, D]; differentiable where the closed form is asked for."""
         target = self.null_prompt()
         for _ in range(self.iterations):
-            gradient = self._gradient(features, target)
+            if closed_form or self.deviations["graph"] == "second-order":
+                gradient = cosine_gradient(features, target)
+            else:
+                gradient = released_gradient(features, target)
             if self.deviations["norm"] == "batch":
                 gradient = gradient / gradient.norm()
             else:
@@ -78,19 +88,23 @@ class CLIPureCos(Defence):
             features = F.normalize(features + self.step * gradient, dim=-1)
         return features
 
-    def _gradient(self, features: Tensor, target: Tensor) -> Tensor:
-        if self.deviations["graph"] == "second-order":
-            return target - (features @ target)[:, None] * features
-        # As released: autograd without a graph of its own, so the attacker's gradient sees a constant.
-        with torch.enable_grad():
-            leaf = features.detach().requires_grad_()
-            cosine = F.cosine_similarity(leaf, target[None], dim=-1).sum()
-        (gradient,) = torch.autograd.grad(cosine, leaf)
-        return gradient
-
     def _encode(self, images: Tensor) -> Tensor:
         if self.deviations["precision"] == "fp32":
             return self.backbone.encode_image(images)
         # fp16 on every device: its underflow makes the released gradient exactly zero, bf16 would keep it alive.
         with torch.autocast(images.device.type, torch.float16):
             return self.backbone.encode_image(images).float()
+
+
+def cosine_gradient(features: Tensor, target: Tensor) -> Tensor:
+    """Gradient [B, D] of cos(u, t) at unit vectors u [B, D]: t - cos(u, t) u."""
+    return target - (features @ target)[:, None] * features
+
+
+def released_gradient(features: Tensor, target: Tensor) -> Tensor:
+    """The same by autograd without a graph of its own, as released: the attacker's gradient sees a constant."""
+    with torch.enable_grad():
+        leaf = features.detach().requires_grad_()
+        cosine = F.cosine_similarity(leaf, target[None], dim=-1).sum()
+    (gradient,) = torch.autograd.grad(cosine, leaf)
+    return gradient

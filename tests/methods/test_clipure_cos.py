@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.methods.clipure_cos.method import CLIPureCos
+from vlm_gauntlet.methods.clipure_cos.method import CLIPureCos, cosine_gradient, released_gradient
 
 RELEASED = {"step": "as_coded", "norm": "batch"}
 D = 768
@@ -30,11 +30,22 @@ def make(backbone: Backbone, target: Tensor, deviations: dict[str, str] | None =
     return defence
 
 
-def test_closed_form_is_the_autograd_gradient(tiny_backbone: Backbone) -> None:
+def test_closed_form_is_the_autograd_gradient() -> None:
     features, target = at_cosine(4, 0.2)
-    closed, auto = (make(tiny_backbone, target, {"graph": g})._gradient(features, target)
-                    for g in ("second-order", "first-order"))  # fmt: skip
-    assert torch.allclose(closed, auto, atol=1e-6)
+    assert torch.allclose(cosine_gradient(features, target), released_gradient(features, target), atol=1e-6)
+
+
+def test_the_unrolled_route_restores_the_released_gradient(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    released = CLIPureCos(tiny_backbone, {d.name: d.as_coded for d in CLIPureCos.card.deviations})
+    norms = {}
+    for route in ("direct", "unrolled"):
+        inputs = images[:2].clone().requires_grad_()
+        logits = released(inputs, prompts, route=route)  # type: ignore[arg-type]
+        (gradient,) = torch.autograd.grad(logits[:, 0].sum(), inputs)
+        norms[route] = float(gradient.norm())
+    assert norms["direct"] == 0 < norms["unrolled"]
 
 
 @pytest.mark.parametrize("deviations", [{}, RELEASED])
