@@ -1,0 +1,222 @@
+"""What must always hold, for every attack and every defence: property tests with hypothesis.
+
+Profiles: `fast` (the default) and `nightly` (`--hypothesis-profile nightly`); `--hypothesis-show-statistics` counts the
+examples. Victims here are small and exact, so that a broken law is the attack's fault and nobody else's.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from vlm_gauntlet.attacks.balls import outside
+from vlm_gauntlet.attacks.base import Attack, Plain
+from vlm_gauntlet.attacks.build import ATTACKS, build_attack
+from vlm_gauntlet.fixtures.backbones import load_backbone
+from vlm_gauntlet.fixtures.datasets import dataset
+from vlm_gauntlet.fixtures.errors import UnavailableError
+from vlm_gauntlet.fixtures.protocols import Protocol, protocols
+from vlm_gauntlet.methods.registry import method, methods
+from vlm_gauntlet.methods.victims import BoundDefence
+
+pytestmark = pytest.mark.fast
+SIDE, CLASSES, BATCH = 6, 5, 3
+KEYS = (11, 12, 13)
+EDGES = (0.0, 1.0, 1e-38, 1 - 2**-24)
+BUDGETS = st.sampled_from(
+    [Fraction(0), Fraction(1, 10**6), Fraction(1, 255), Fraction(4, 255), Fraction(1, 2), Fraction(1)]
+)
+SEEDS = st.integers(0, 2**32)
+GRADIENT_FREE = {"noise"}  # a control that may break nothing
+
+
+def image_protocols() -> Iterator[Protocol]:
+    """One protocol for each attack on images and each ball that it knows."""
+    for name, info in ATTACKS.items():
+        template = next((p for p in protocols().values() if p.attack == name and p.threat.modality == "image"), None)
+        for norm in info.norms if template else ():
+            threat = template.threat.model_copy(update={"norm": norm})
+            yield template.model_copy(update={"threat": threat, "id": f"{name}-{norm}"})
+
+
+PROTOCOLS = {p.id: p for p in image_protocols()}
+
+
+@pytest.fixture(params=PROTOCOLS)
+def recipe(request: pytest.FixtureRequest) -> Protocol:
+    """Each attack in each ball."""
+    return PROTOCOLS[request.param]
+
+
+def attack_of(recipe: Protocol, eps: Fraction, *, steps: int = 3, restarts: int = 1) -> Attack:
+    threat = recipe.threat.model_copy(update={"eps": eps})
+    made = build_attack(
+        recipe.model_copy(update={"threat": threat, "steps": steps, "restarts": restarts}), deterministic=True
+    )
+    assert made is not None
+    return made
+
+
+class Smooth(nn.Module):
+    """A small smooth classifier in float64, so that rounding plays no part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        shapes = {"inner": (3 * SIDE * SIDE, 16), "outer": (16, CLASSES)}
+        for name, shape in shapes.items():
+            weight = torch.randn(*shape, generator=generator, dtype=torch.float64) / shape[0] ** 0.5
+            setattr(self, name, nn.Parameter(weight))
+
+    def forward(self, images: Tensor) -> Tensor:
+        inner: Tensor = torch.tanh(4 * (images.double() - 0.5).flatten(1) @ self.inner)
+        return 8 * inner @ self.outer
+
+
+def pictures(seed: int, *, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Three pictures; where the whole range is allowed, half of the values lie at its borders."""
+    generator = torch.Generator().manual_seed(seed)
+    images = low + (high - low) * torch.rand(BATCH, 3, SIDE, SIDE, generator=generator)
+    if (low, high) == (0.0, 1.0):
+        edges = torch.tensor(EDGES)[torch.randint(len(EDGES), images.shape, generator=generator)]
+        images = torch.where(torch.rand(images.shape, generator=generator) < 0.5, edges, images)
+    return images
+
+
+@given(seed=SEEDS, eps=BUDGETS)
+def test_an_attack_stays_in_the_ball_and_the_box(recipe: Protocol, seed: int, eps: Fraction) -> None:
+    images, model = pictures(seed), Smooth()
+    result = attack_of(recipe, eps)(Plain(model), images, model(images).argmax(1), KEYS)
+    assert not outside(result.images, images, norm=recipe.threat.norm, eps=float(eps)).any()
+    assert result.images.min() >= 0 and result.images.max() <= 1
+    assert not result.repaired.any(), "by itself, not by the base class's projection"
+    if eps == 0:
+        assert torch.equal(result.images, images)
+
+
+@given(seed=SEEDS)
+def test_the_same_seed_gives_the_same_bits_and_leaves_the_model_alone(recipe: Protocol, seed: int) -> None:
+    images, model = pictures(seed), Smooth()
+    before = [p.detach().clone() for p in model.parameters()]
+    state = torch.get_rng_state()
+    labels = model(images).argmax(1)
+    first, second = (attack_of(recipe, Fraction(4, 255))(Plain(model), images, labels, KEYS).images for _ in "ab")
+    assert torch.equal(first, second)
+    assert torch.equal(state, torch.get_rng_state()), "the caller's random stream"
+    assert all(torch.equal(p, b) and p.grad is None for p, b in zip(model.parameters(), before, strict=True))
+
+
+@given(seed=SEEDS)
+def test_neither_batch_nor_order_matters(recipe: Protocol, seed: int) -> None:
+    images, model, attack = pictures(seed), Smooth(), attack_of(recipe, Fraction(4, 255))
+    labels = model(images).argmax(1)
+    whole = attack(Plain(model), images, labels, KEYS).images
+    alone = [attack(Plain(model), images[i : i + 1], labels[i : i + 1], KEYS[i : i + 1]).images for i in range(BATCH)]
+    turned = attack(Plain(model), images.flip(0), labels.flip(0), KEYS[::-1]).images.flip(0)
+    assert torch.allclose(whole, torch.cat(alone), atol=1e-6)
+    assert torch.allclose(whole, turned, atol=1e-6)
+
+
+@given(seed=SEEDS, turn=st.integers(1, CLASSES - 1))
+def test_permuted_classes_give_the_same_attack(recipe: Protocol, seed: int, turn: int) -> None:
+    images, model, attack = pictures(seed), Smooth(), attack_of(recipe, Fraction(4, 255))
+    labels = model(images).argmax(1)
+    plain = attack(Plain(model), images, labels, KEYS).images
+    turned = attack(Plain(lambda x: model(x).roll(turn, 1)), images, (labels + turn) % CLASSES, KEYS).images
+    # The float32 sum over the classes has another order: a gradient of about zero may change its sign.
+    assert ((plain - turned).abs() > 1e-5).double().mean() < 0.02
+
+
+class Brightest(nn.Module):
+    """Says which third of the picture's values is brightest: without a bound, any class can be reached."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 10 * images.double().flatten(1).unflatten(1, (3, -1)).mean(2)
+
+
+@given(seed=SEEDS)
+def test_an_unbounded_attack_breaks_everything(recipe: Protocol, seed: int) -> None:
+    if recipe.attack in GRADIENT_FREE:
+        pytest.skip("a control without a search")
+    images, model = pictures(seed), Brightest()
+    bound = Fraction(1) if recipe.threat.norm == "linf" else Fraction(11)  # the box's diagonal is below 11
+    steps = 10 if recipe.threat.knowledge != "black-box" else 150
+    result = attack_of(recipe, bound, steps=steps)(Plain(model), images, model(images).argmax(1), KEYS)
+    assert result.success.all()
+
+
+def half_space(seed: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """Two classes cut by a plane -> (model, images, each image's L-inf distance from the plane)."""
+    weight = torch.randn(3 * SIDE * SIDE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    images = pictures(seed, low=0.4, high=0.6)
+
+    class Plane(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            score = (x.double() - 0.5).flatten(1) @ weight
+            return torch.stack([score, -score], 1)
+
+    return Plane(), images, ((images.double() - 0.5).flatten(1) @ weight).abs() / weight.abs().sum()
+
+
+@pytest.mark.parametrize("name", [n for n in PROTOCOLS if n.startswith(("pgd-linf", "apgd-ce-linf", "bim", "mi-fgsm"))])
+@given(seed=SEEDS, share=st.sampled_from([0.9, 1.1]))
+def test_on_a_plane_an_attack_succeeds_exactly_beyond_the_distance(name: str, seed: int, share: float) -> None:
+    """Hence a larger eps never helps the defender."""
+    model, images, distance = half_space(seed)
+    labels = model(images).argmax(1)
+    for i in range(BATCH):
+        eps = Fraction(float(distance[i]) * share).limit_denominator(10**6)
+        if eps < Fraction(1, 1000):  # below, float32 images cannot tell the sides apart
+            continue
+        one = slice(i, i + 1)
+        result = attack_of(PROTOCOLS[name], eps, steps=20)(Plain(model), images[one], labels[one], KEYS[one])
+        assert bool(result.success) == (share > 1)
+
+
+@given(seed=SEEDS)
+def test_more_steps_and_more_restarts_never_help_the_defender(seed: int) -> None:
+    images, model, recipe = (
+        pictures(seed),
+        Smooth(),
+        PROTOCOLS["pgd-linf"].model_copy(update={"selection": "any-iterate"}),
+    )
+    labels, eps = model(images).argmax(1), Fraction(8, 255)
+    broken = [
+        attack_of(recipe, eps, steps=steps, restarts=restarts)(Plain(model), images, labels, KEYS).success
+        for steps, restarts in ((2, 1), (4, 1), (4, 3))
+    ]
+    assert (broken[0] <= broken[1]).all() and (broken[1] <= broken[2]).all()
+
+
+@pytest.mark.parametrize("blind", [n for n, p in PROTOCOLS.items() if p.threat.knowledge == "black-box"])
+def test_black_box_never_beats_white_box_by_more_than_noise(blind: str) -> None:
+    model, eps = Smooth(), Fraction(8, 255)
+    images = torch.cat([pictures(seed) for seed in range(20)])
+    labels, keys = model(images).argmax(1), tuple(range(len(images)))
+    seeing = attack_of(PROTOCOLS["apgd-ce-linf"], eps, steps=20)(Plain(model), images, labels, keys).success
+    unseeing = attack_of(PROTOCOLS[blind], eps, steps=100)(Plain(model), images, labels, keys).success
+    assert int(unseeing.sum()) <= int(seeing.sum()) + 2
+    assert 5 < int(seeing.sum()) < len(images), "neither trivial nor hopeless, so that the comparison says something"
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+@pytest.mark.parametrize("attack", ["pgd-linf", "apgd-ce-linf", "square-linf"])
+def test_every_defence_survives_every_kind_of_attack_unchanged(name: str, attack: str) -> None:
+    """Gradient steps, a library's loop, queries: images in the ball, the defence's bits the same, no gradients left."""
+    backbone, data = load_backbone("miniclip-vit"), dataset("fashion_mnist")
+    batch = next(data.batches(limit=1, batch_size=1, size=backbone.image_size))
+    try:
+        defence = method(name).build(backbone)
+    except UnavailableError as missing:
+        pytest.skip(f"not run: {missing}")
+    before = {n: t.clone() for n, t in [*defence.named_parameters(), *defence.named_buffers()]}
+    result = attack_of(PROTOCOLS[attack], Fraction(4, 255), steps=1)(
+        BoundDefence(defence, data.prompts, KEYS[:1]), batch.images, batch.labels, KEYS[:1]
+    )
+    assert not outside(result.images, batch.images, norm="linf", eps=4 / 255).any()
+    after = [*defence.named_parameters(), *defence.named_buffers()]
+    assert all(torch.equal(t, before[n]) and t.grad is None for n, t in after)
