@@ -11,6 +11,7 @@ from .autoattack import APGDCE, APGDT
 from .base import Attack
 from .losses import LOSSES
 from .pgd import PGD
+from .rays import RayS
 from .square import Square
 
 ALWAYS = {"reduction": "sum", "precision": "fp32"}
@@ -95,6 +96,14 @@ _INFOS = (
         ("linf",),
         {**ALWAYS, "loss": "margin", "selection": "any-iterate", "random_start": True, "restarts": 1},
         lambda protocol, _: Square(protocol.threat.norm, float(protocol.threat.eps), queries=protocol.steps),
+    ),
+    AttackInfo(
+        "rays",
+        "Search for the sign direction with the nearest boundary: needs the class only",
+        "Chen and Gu 2020, arXiv:2006.12792",
+        ("linf",),
+        {**ALWAYS, "loss": "none", "selection": "any-iterate", "random_start": False, "restarts": 1},
+        lambda protocol, _: RayS(protocol.threat.norm, float(protocol.threat.eps), queries=protocol.steps),
     ),
 )
 ATTACKS: dict[str, AttackInfo] = {info.name: info for info in _INFOS}

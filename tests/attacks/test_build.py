@@ -46,7 +46,7 @@ def test_every_protocol_in_the_house_can_be_built(name):
     assert (attack is None) == (protocol.attack == "none")
     if attack is not None:
         assert attack.eps == float(protocol.threat.eps)
-        assert (attack.queries if protocol.attack == "square" else attack.steps) == protocol.steps
+        assert getattr(attack, "queries" if protocol.attack in ("square", "rays") else "steps") == protocol.steps
 
 
 @pytest.mark.parametrize(
