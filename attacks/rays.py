@@ -31,7 +31,7 @@ class RayS(Attack):
         with torch.no_grad():
             wrong = run.victim(run.images).argmax(1) != run.labels
             active = (~wrong).nonzero().squeeze(1)
-            victim, rays = run.victim.select(active), Rays(run.images[active], min(self.tolerance, self.eps / 16))
+            victim, rays = run.victim.select(active), RaySearch(run.images[active], min(self.tolerance, self.eps / 16))
             for _ in range(self.queries):
                 if len(active) == 0:
                     break
@@ -48,7 +48,7 @@ class RayS(Attack):
         return best
 
 
-class Rays:
+class RaySearch:
     """The searches of a batch, all one query a step.
 
     Args:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_gauntlet.attacks.base import Plain
-from vlm_gauntlet.attacks.rays import Rays, RayS
+from vlm_gauntlet.attacks.rays import RayS, RaySearch
 
 from .conftest import classifier
 
@@ -53,24 +53,19 @@ def test_it_reads_the_class_and_nothing_else(toy: Toy) -> None:
     assert int(label_only.success.sum()) > int((model(images).argmax(1) != labels).sum())
 
 
-class Counting(Plain):
-    """Counts the images of each call."""
-
-    sizes: list[int] = []
-
-    def __call__(self, images: Tensor) -> Tensor:
-        self.sizes.append(len(images))
-        return self.logits(images)
-
-
 def test_more_queries_break_more_and_the_budget_is_kept(toy: Toy) -> None:
     model, images, labels = toy
     few, many = (RayS("linf", 0.1, queries=q)(Plain(model), images, labels, KEYS) for q in (5, 300))
     assert int(few.success.sum()) < int(many.success.sum())
-    victim = Counting(model)
-    victim.sizes = []
-    RayS("linf", 1e-6, queries=7)(victim, images, labels, KEYS)
-    assert len(victim.sizes) == 1 + 7 + 1  # the clean class, the queries, and the base class's own check
+    calls: list[int] = []
+
+    def counting(pictures: Tensor) -> Tensor:
+        calls.append(len(pictures))
+        logits: Tensor = model(pictures)
+        return logits
+
+    RayS("linf", 1e-6, queries=7)(Plain(counting), images, labels, KEYS)
+    assert len(calls) == 1 + 7 + 1  # the clean class, the queries, and the base class's own check
 
 
 def test_batch_split_and_order_do_not_matter(toy: Toy) -> None:
@@ -84,7 +79,7 @@ def test_batch_split_and_order_do_not_matter(toy: Toy) -> None:
 
 def test_blocks_halve_until_each_is_a_pixel() -> None:
     """With answers that never help, the attempts are the flips of all blocks of all levels, in order."""
-    rays = Rays(torch.full((1, 3, 1, 2), 0.5), tolerance=1e-3)
+    rays = RaySearch(torch.full((1, 3, 1, 2), 0.5), tolerance=1e-3)
     seen = []
     for _ in range(1 + 2 + 3 + 6):
         seen.append("".join("-" if s < 0 else "+" for s in rays.attempt[0]))
