@@ -9,12 +9,13 @@ from vlm_gauntlet.fixtures.protocols import Protocol
 
 from .autoattack import APGDCE, APGDT
 from .base import Attack
-from .losses import LOSSES
+from .losses import LOSSES, TARGETED
 from .noise import Noise
-from .pgd import PGD
+from .pgd import PGD, RESTING
+from .rays import RayS
 from .square import Square
 
-ALWAYS = {"reduction": "sum", "precision": "fp32"}
+ALWAYS = {"reduction": "sum", "precision": "fp32", "evasion": 0, "kappa": 0, "momentum": 0}
 APGD = {**ALWAYS, "step_size": Fraction(2), "random_start": True, "selection": "any-iterate"}
 
 
@@ -40,8 +41,13 @@ class AttackInfo:
 
 
 def _pgd(protocol: Protocol, eot: int) -> Attack:
-    if protocol.loss not in LOSSES:
-        raise unknown_name("loss", protocol.loss, LOSSES, f"protocol {protocol.id}")
+    if protocol.loss not in (known := [*LOSSES, *TARGETED, *RESTING]):
+        raise unknown_name("loss", protocol.loss, known, f"protocol {protocol.id}")
+    if (protocol.kappa > 0) != (protocol.loss == "cw"):
+        raise GauntletError(
+            f"kappa = {protocol.kappa} with the loss {protocol.loss}", expected="kappa above 0 with cw, else 0",
+            where=f"protocol {protocol.id}", fix="cw rests at a margin of kappa; at 0 it is called boundary",
+        )  # fmt: skip
     return PGD(
         protocol.threat.norm,
         float(protocol.threat.eps),
@@ -53,6 +59,8 @@ def _pgd(protocol: Protocol, eot: int) -> Attack:
         selection=protocol.selection,
         eot=eot,
         evasion=float(protocol.evasion),
+        kappa=float(protocol.kappa),
+        momentum=float(protocol.momentum),
     )
 
 
@@ -67,10 +75,10 @@ def _apgd(kind: type[APGDCE] | type[APGDT]) -> Callable[[Protocol, int], Attack]
 _INFOS = (
     AttackInfo(
         "pgd",
-        "Projected gradient descent; one full step without random start is FGSM",
+        "Projected gradient descent; without random start it is BIM, in one full step FGSM, with momentum MI-FGSM",
         "Madry et al. 2018, arXiv:1706.06083",
         ("linf", "l2"),
-        ALWAYS,
+        {"reduction": "sum", "precision": "fp32"},
         _pgd,
     ),
     AttackInfo(
@@ -104,6 +112,14 @@ _INFOS = (
         ("linf",),
         {**ALWAYS, "loss": "margin", "selection": "any-iterate", "random_start": True, "restarts": 1},
         lambda protocol, _: Noise(protocol.threat.norm, float(protocol.threat.eps), queries=protocol.steps),
+    ),
+    AttackInfo(
+        "rays",
+        "Search for the sign direction with the nearest boundary: needs the class only",
+        "Chen and Gu 2020, arXiv:2006.12792",
+        ("linf",),
+        {**ALWAYS, "loss": "none", "selection": "any-iterate", "random_start": False, "restarts": 1},
+        lambda protocol, _: RayS(protocol.threat.norm, float(protocol.threat.eps), queries=protocol.steps),
     ),
 )
 ATTACKS: dict[str, AttackInfo] = {info.name: info for info in _INFOS}

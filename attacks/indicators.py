@@ -97,14 +97,18 @@ def attack_indicators(
     """The indicators that an attack's own record allows; series that the attack did not leave are skipped.
 
     Args:
-        telemetry: series [B] as in AttackResult, batches joined.
+        telemetry: series [B] as in AttackResult, batches joined. Where an attack began `resting`, its goal reached, a
+            gradient of zero says nothing.
         success: [B] bool.
         repaired: [B] bool.
         eps: radius; at 0 no loss can rise.
     """
     made = [out_of_ball(repaired)]
     if "gradient_norm" in telemetry:
-        made.append(zero_gradient(telemetry["gradient_norm"]))
+        norm = telemetry["gradient_norm"]
+        if "resting" in telemetry:
+            norm = norm.masked_fill(telemetry["resting"].bool(), torch.inf)
+        made.append(zero_gradient(norm))
     if "nan_gradient" in telemetry:
         made.append(nan_gradient(telemetry["nan_gradient"]))
     if {"first_loss", "last_loss"} <= telemetry.keys() and eps > 0:

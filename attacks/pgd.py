@@ -1,6 +1,7 @@
-"""FGSM and projected gradient descent (Madry et al. 2018), L-inf and L2."""
+"""FGSM, BIM, MI-FGSM and projected gradient descent (Madry et al. 2018), L-inf and L2."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -12,7 +13,10 @@ from .adaptive.eot import input_gradient
 from .adaptive.evasion import evade
 from .balls import lp_norm, per_sample, project
 from .base import Attack, Run
-from .losses import LOSSES
+from .losses import LOSSES, TARGETED, Loss, cw, wrong_classes
+
+RESTING = ("cw", "boundary")
+CLASSES = {"dlr": 3, "ce-targeted": 2, "dlr-targeted": 4}  # that a loss needs; with fewer, the cross-entropy stands in
 
 
 @dataclass
@@ -22,12 +26,16 @@ class PGD(Attack):
     Args:
         steps: gradient steps of each restart.
         step_size: length of a step, as a fraction of eps.
-        restarts: independent random starts; a sample keeps its first success.
+        restarts: independent random starts; a sample keeps its first success. Of a targeted loss, restart r goes for
+            the r-th likeliest wrong class of the clean image.
         random_start: uniform in the ball (L-inf), or Gaussian direction with uniform radius (L2).
-        loss: a name in `losses.LOSSES`.
+        loss: a name in `losses.LOSSES` or `losses.TARGETED`; `cw`; or `boundary`, which is `cw` at kappa = 0: an image
+            stays where it crosses the decision boundary.
         selection: `final` iterate, or the `any-iterate` that was first misclassified.
         eot: draws averaged per gradient.
         evasion: weight of leaving the region where the victim's gate acts (a `Gated` victim).
+        kappa: margin at which `cw` rests, in units of the logits.
+        momentum: share of the earlier gradients that each step keeps (MI-FGSM, Dong et al. 2018, arXiv 1710.06081).
     """
 
     steps: int = 10
@@ -38,30 +46,55 @@ class PGD(Attack):
     selection: Literal["final", "any-iterate"] = "final"
     eot: int = 1
     evasion: float = 0.0
+    kappa: float = 0.0
+    momentum: float = 0.0
 
     def perturb(self, run: Run) -> Tensor:
         """See Attack."""
         best, broken = run.images.clone(), torch.zeros_like(run.labels, dtype=torch.bool)
-        for restart in range(self.restarts):
-            images, success = self._ascend(run, restart)
+        for restart, loss in enumerate(self._losses(run)):
+            images, success = self._ascend(run, restart, loss)
             take = ~broken if restart == 0 else ~broken & success
             best = torch.where(per_sample(take, best), images, best)
             broken |= success
         return best
 
-    def _ascend(self, run: Run, restart: int) -> tuple[Tensor, Tensor]:
-        clean, loss = run.images, LOSSES[self.loss]
+    def _losses(self, run: Run) -> list[Loss]:
+        """What each restart ascends."""
+        if self.loss not in CLASSES:
+            return [partial(cw, kappa=self.kappa) if self.loss in RESTING else LOSSES[self.loss]] * self.restarts
+        with torch.no_grad():
+            logits = torch.stack([run.victim(run.images).float() for _ in range(self.eot)]).mean(0)
+        classes, name = logits.shape[1], self.loss
+        if classes < CLASSES[name]:
+            name = "ce-targeted" if name == "dlr-targeted" and classes > 1 else "ce"
+            run.notes.append(f"{self.loss} needs {CLASSES[self.loss]} classes, there are {classes}: {name} instead")
+        if name not in TARGETED:
+            return [LOSSES[name]] * self.restarts
+        targets = wrong_classes(logits, run.labels).unbind(1)[: self.restarts]
+        if len(targets) < self.restarts:
+            run.notes.append(f"{len(targets)} targets instead of {self.restarts}, there are {classes} classes")
+        return [partial(TARGETED[name], target) for target in targets]
+
+    def _ascend(self, run: Run, restart: int, loss: Loss) -> tuple[Tensor, Tensor]:
+        clean, velocity = run.images, torch.zeros_like(run.images)
         images = self._start(run, restart) if self.random_start else clean.clone()
         kept, found = images.clone(), torch.zeros_like(run.labels, dtype=torch.bool)
         for step in range(self.steps):
             gradient, values, wrong = input_gradient(run.victim, images, run.labels, loss, draws=self.eot)
             if step == 0 and restart == 0:
                 run.telemetry |= {"first_loss": values, "gradient_norm": lp_norm(gradient, "l2")}
+                if self.loss in RESTING:
+                    run.telemetry["resting"] = (values == 0).float()
             self._record(run, "nan_gradient", ~torch.isfinite(gradient).flatten(1).all(1))
+            gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # a NaN moves nothing; the indicator tells of it
             kept = torch.where(per_sample(wrong & ~found, images), images, kept)
             found |= wrong
             if self.evasion:
                 gradient = evade(run.victim, images, gradient, self.evasion)  # type: ignore[arg-type]
+            if self.momentum:
+                size = gradient.abs().flatten(1).mean(1).clamp_min(torch.finfo(gradient.dtype).tiny)
+                gradient = velocity = self.momentum * velocity + gradient / per_sample(size, gradient)
             images = project(images + self._step(gradient), clean, norm=self.norm, eps=self.eps)
         with torch.no_grad():
             logits = run.victim(images).float()
@@ -89,7 +122,6 @@ class PGD(Attack):
 
     def _step(self, gradient: Tensor) -> Tensor:
         length = self.step_size * self.eps
-        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # a NaN moves nothing; the indicator tells of it
         if self.norm == "linf":
             return length * gradient.sign()
         return length * gradient / per_sample(lp_norm(gradient, "l2").clamp_min(1e-12), gradient)

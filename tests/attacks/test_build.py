@@ -22,6 +22,9 @@ def test_pgd_takes_every_field():
     protocol = make(restarts=3, random_start=True, loss="dlr", selection="any-iterate", eot=4, threat={"norm": "l2"})
     expected = PGD("l2", 4 / 255, 7, 0.25, 3, True, "dlr", "any-iterate", 4)
     assert build_attack(protocol, deterministic=False) == expected
+    protocol = make(loss="cw", kappa=50, momentum=1, evasion="1/2")
+    expected = PGD("linf", 4 / 255, 7, 0.25, 1, False, "cw", evasion=0.5, kappa=50, momentum=1)
+    assert build_attack(protocol, deterministic=True) == expected
 
 
 def test_a_deterministic_victim_is_not_averaged():
@@ -46,14 +49,20 @@ def test_every_protocol_in_the_house_can_be_built(name):
     assert (attack is None) == (protocol.attack == "none")
     if attack is not None:
         assert attack.eps == float(protocol.threat.eps)
-        assert (attack.queries if protocol.attack in ("square", "noise") else attack.steps) == protocol.steps
+        assert (
+            getattr(attack, "queries" if protocol.attack in ("noise", "square", "rays") else "steps") == protocol.steps
+        )
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"attack": "apgd-c"}, "did you mean apgd-ce"),
-        ({"loss": "dlr-targeted"}, "one of: ce, dlr"),
+        ({"loss": "margin"}, "unknown loss .margin."),
+        ({"loss": "cw"}, "kappa = 0 with the loss cw"),
+        ({"loss": "boundary", "kappa": 50}, "kappa = 50 with the loss boundary"),
+        ({"attack": "apgd-ce", **APGD, "momentum": 1}, "momentum = 1"),
+        ({"attack": "apgd-ce", **APGD, "evasion": 1}, "evasion = 1"),
         ({"reduction": "mean"}, "reduction = mean"),
         ({"precision": "bf16"}, "precision = bf16"),
         ({"attack": "apgd-ce", **APGD, "selection": "final"}, "selection = final"),

@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from vlm_gauntlet.attacks.losses import LOSSES, cross_entropy, dlr, margin
+from vlm_gauntlet.attacks.losses import (
+    LOSSES,
+    TARGETED,
+    cross_entropy,
+    cw,
+    dlr,
+    margin,
+    targeted_cross_entropy,
+    targeted_dlr,
+    wrong_classes,
+)
 
 LOGITS = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.5, 2.0, 1.0, 1.5]])
 LABELS = torch.tensor([0, 3])
@@ -36,3 +46,35 @@ def test_losses_belong_to_samples(name):
     loss = LOSSES[name]
     assert loss(LOGITS, LABELS).shape == (2,)
     assert torch.equal(loss(LOGITS, LABELS)[1:], loss(LOGITS[1:], LABELS[1:]))
+
+
+def test_cw_by_hand_and_its_rest():
+    """-relu(z_y - max_other + kappa): the margins are -2 and 0.5."""
+    assert cw(LOGITS, LABELS, 50.0).tolist() == [-52.0, -49.5]
+    assert cw(LOGITS, LABELS, 0.0).tolist() == [-2.0, 0.0]
+    logits = LOGITS.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(cw(logits, LABELS, 0.0).sum(), logits)
+    assert gradient.tolist() == [[-1.0, 1.0, 0.0, 0.0], [0.0] * 4]
+
+
+def test_targeted_losses_by_hand():
+    target = torch.tensor([2, 0])
+    expected = LOGITS[torch.arange(2), target] - LOGITS.logsumexp(1)
+    assert torch.allclose(targeted_cross_entropy(target, LOGITS, LABELS), expected)
+    assert targeted_dlr(target, LOGITS, LABELS).tolist() == pytest.approx([-3 / 3.5, -1 / 1.25])
+    moved = targeted_dlr(target, 100 * LOGITS + 7, LABELS)
+    assert torch.allclose(moved, targeted_dlr(target, LOGITS, LABELS), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TARGETED)
+def test_targeted_losses_rise_with_the_target_and_belong_to_samples(name):
+    loss, target = TARGETED[name], torch.tensor([1, 2])
+    nearer = LOGITS + 0.1 * torch.nn.functional.one_hot(target, 4)
+    assert (loss(target, nearer, LABELS) > loss(target, LOGITS, LABELS)).all()
+    assert torch.equal(loss(target, LOGITS, LABELS)[1:], loss(target[1:], LOGITS[1:], LABELS[1:]))
+
+
+def test_wrong_classes_by_rank_and_ties_by_index():
+    assert wrong_classes(LOGITS, LABELS).tolist() == [[1, 2, 3], [1, 2, 0]]
+    assert wrong_classes(torch.zeros(1, 5), torch.tensor([2])).tolist() == [[0, 1, 3, 4]]
+    assert wrong_classes(torch.zeros(3, 1), torch.zeros(3, dtype=torch.long)).shape == (3, 0)

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from vlm_gauntlet.attacks.base import Plain
+from vlm_gauntlet.attacks.indicators import attack_indicators
+from vlm_gauntlet.attacks.losses import TARGETED
 from vlm_gauntlet.attacks.pgd import PGD, fgsm
 
 from .conftest import classifier
@@ -128,3 +130,111 @@ def test_a_nan_gradient_is_told_and_does_not_spread(norm):
     result = run(PGD(norm, 0.1), model, images, labels)
     assert result.telemetry["nan_gradient"].tolist() == [1, 1]
     assert (result.telemetry["last_loss"] > result.telemetry["first_loss"]).all()
+
+
+@pytest.mark.parametrize("loss", ["ce-targeted", "dlr-targeted"])
+def test_restart_r_goes_for_the_wrong_class_of_rank_r(toy, loss, monkeypatch):
+    model, images, labels = toy
+    targets = []
+
+    def spy(target, logits, labels):
+        targets.append(target)
+        return honest(target, logits, labels)
+
+    honest = TARGETED[loss]
+    monkeypatch.setitem(TARGETED, loss, spy)
+    run(PGD("linf", 0.1, steps=0, restarts=3, loss=loss), model, images, labels)
+    ranked = model(images).scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)
+    assert torch.equal(torch.stack(targets, dim=1), ranked[:, :3])
+
+
+def test_a_target_within_reach_is_reached(toy):
+    model, images, labels = toy
+    made = run(PGD("linf", 0.4, steps=30, loss="ce-targeted"), model, images, labels).images
+    second = model(images).scatter(1, labels[:, None], -torch.inf).argmax(1)
+    assert torch.equal(model(made).argmax(1), second)
+
+
+def test_more_targets_never_help_the_defender(toy):
+    model, images, labels = toy
+    broken = [
+        run(PGD("linf", 0.1, steps=5, restarts=r, loss="dlr-targeted"), model, images, labels).success
+        for r in (1, 2, 4)
+    ]
+    assert not (broken[0] & ~broken[1]).any() and not (broken[1] & ~broken[2]).any()
+    assert broken[0].sum() < broken[2].sum()
+
+
+@pytest.mark.parametrize(
+    ("loss", "classes", "note"),
+    [
+        ("dlr", 2, "dlr needs 3 classes, there are 2: ce instead"),
+        ("dlr-targeted", 3, "dlr-targeted needs 4 classes, there are 3: ce-targeted instead"),
+        ("dlr-targeted", 4, "3 targets instead of 9, there are 4 classes"),
+        ("ce-targeted", 2, "1 targets instead of 9, there are 2 classes"),
+        ("ce-targeted", 1, "ce-targeted needs 2 classes, there are 1: ce instead"),
+        ("dlr-targeted", 1, "dlr-targeted needs 4 classes, there are 1: ce instead"),
+        ("ce", 1, None),
+        ("boundary", 1, None),
+        ("cw", 2, None),
+    ],
+)
+def test_few_classes_run_and_say_so(toy, loss, classes, note):
+    model, images, labels = toy
+    few = labels < classes
+    attack = PGD("linf", 0.3, restarts=9 if "targeted" in loss else 1, loss=loss, kappa=50.0 * (loss == "cw"))
+    result = run(attack, lambda x: model(x)[:, :classes], images[few], labels[few])
+    assert result.success.any() == (classes > 1)
+    assert note in result.notes if note else not result.notes
+
+
+def test_boundary_stays_where_it_crosses_and_cw_goes_on(toy):
+    model, images, labels = toy
+    short, long = (run(PGD("linf", 0.2, s, loss="boundary", step_size=0.02), model, images, labels) for s in (60, 90))
+    assert short.success.float().mean() > 0.8
+    assert torch.equal(short.images[short.success], long.images[short.success])
+    far = run(PGD("linf", 0.2, 60, loss="cw", kappa=50.0, step_size=0.02), model, images, labels)
+    both = short.success & far.success
+
+    def lead(made):
+        values = model(made.images)[both]
+        return values.amax(1) - values.gather(1, labels[both][:, None]).squeeze(1)
+
+    assert (lead(short) < 0.1 * lead(far)).float().mean() > 0.8
+
+
+def test_an_image_that_rests_from_the_start_is_no_masked_gradient(toy):
+    model, images, labels = toy
+    labels = torch.where(torch.arange(40) < 5, (labels + 1) % 5, labels)
+    wrong = model(images).argmax(1) != labels
+    attack = PGD("linf", 0.01, loss="boundary", random_start=False)
+    result = run(attack, model, images, labels)
+    assert wrong.any() and torch.equal(result.telemetry["resting"].bool(), wrong)
+    assert torch.equal(result.images[wrong], images[wrong])
+
+    def fired(victim):
+        told = run(attack, victim, images, labels)
+        made = attack_indicators(told.telemetry, told.success, told.repaired, eps=0.01)
+        return {i.name for i in made if i.fired}
+
+    assert "zero-gradient" not in fired(model)
+    assert "zero-gradient" in fired(lambda x: model(x.detach()))
+
+
+def test_momentum_by_hand():
+    """MI-FGSM on a known gradient: g <- mu g + grad / mean |grad|, a step of alpha along its sign."""
+    first, second = torch.tensor([4.0, -1.0, 1.0]), torch.tensor([-1.0, 2.0, 9.0])
+
+    def model(images):
+        pixel = images[:, :, 0, 0]
+        moved = (pixel - 0.5).abs().amax(1, keepdim=True) > 1e-4
+        score = (pixel * torch.where(moved, second, first)).sum(1)
+        return torch.stack([-score, score], dim=1)
+
+    images, labels = torch.full((1, 3, 1, 1), 0.5), torch.zeros(1, dtype=torch.long)
+    steps = dict(steps=2, step_size=0.1, random_start=False, loss="cw", kappa=1e4)
+    plain = run(PGD("linf", 0.1, **steps), model, images, labels).images.flatten() - 0.5
+    heavy = run(PGD("linf", 0.1, **steps, momentum=1.0), model, images, labels).images.flatten() - 0.5
+    # first / mean = (2, -.5, .5), second / mean = (-.25, .5, 2.25); their sum is (1.75, 0, 2.75).
+    assert plain.tolist() == pytest.approx([0.0, 0.0, 0.02], abs=1e-6)
+    assert heavy.tolist() == pytest.approx([0.02, -0.01, 0.02], abs=1e-6)
