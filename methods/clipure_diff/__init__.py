@@ -1,0 +1,1 @@
+"""CLIPure-Diff: purification of the image embedding by the likelihood of a diffusion prior."""
