@@ -32,12 +32,14 @@ def problems(defence: COLA, images: Tensor, prompts: PromptSet) -> tuple[Tensor,
 def test_a_full_rank_projection_changes_no_answer_of_a_single_view(
     seed: int, tiny_backbone: Backbone, prompts: PromptSet
 ) -> None:
-    """Sheet 3.4: <Pi x, z> = <x, z> for z in the span. Entropy weights see the rescaling, so they are uniform here."""
+    """Sheet 3.4: <Pi x, z> = <x, z> for z in the span, here of 5 sentences in 16 dimensions: only the scale changes."""
     images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
     on, off = (
-        logits(COLA(tiny_backbone, {"projection": p, "weights": "uniform"}, views=1), images, prompts)
+        logits(COLA(tiny_backbone, {"projection": p, "bank": "templates"}, views=1), images, prompts)
         for p in ("on", "off")
     )
+    scale = (on * off).sum(1, keepdim=True) / off.square().sum(1, keepdim=True)
+    assert torch.allclose(on, scale * off, atol=1e-4) and (scale > 1.01).all()
     assert torch.equal(on.argmax(1), off.argmax(1))
 
 
