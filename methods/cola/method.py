@@ -56,7 +56,7 @@ class COLA(Defence):
         return self._pooled(similarity, self.plan(1 - similarity, rows, columns))
 
     def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """The coupling is a constant to the gradient, Sinkhorn's rounds are not retraced; the weights of the views stay.
+        """The coupling is a constant to the gradient, the rounds are not retraced; the weights of the views stay.
 
         By the envelope theorem a constant plan gives the gradient of the converged entropic cost. Held constant as a
         whole it would hide the weights, through which most of the gradient flows: so the mass of each view moves it.
