@@ -148,4 +148,7 @@ def build_attack(protocol: Protocol, *, deterministic: bool) -> Attack | None:
                 f"{name} = {given}", expected=f"{name} = {value}, the only one that {info.name} has",
                 where=f"protocol {protocol.id}", fix=f"set it, so that the protocol says what {info.name} does",
             )  # fmt: skip
-    return info.make(protocol, 1 if deterministic else protocol.eot)
+    attack = info.make(protocol, 1 if deterministic else protocol.eot)
+    if isinstance(attack, PGD):
+        attack.stop = deterministic
+    return attack

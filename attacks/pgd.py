@@ -31,10 +31,12 @@ class PGD(Attack):
         random_start: uniform in the ball (L-inf), or Gaussian direction with uniform radius (L2).
         loss: a name in `losses.LOSSES` or `losses.TARGETED`; `cw`; or `boundary`, which is `cw` at kappa = 0: an image
             stays where it crosses the decision boundary.
-        selection: `final` iterate, or the `any-iterate` that was first misclassified.
+        selection: `final` iterate, or `any-iterate` that was misclassified in every draw: the one of highest loss, or
+            the first where `stop` says that the victim draws nothing.
         eot: draws averaged per gradient.
         evasion: weight of leaving the region where the victim's gate acts (a `Gated` victim).
         kappa: margin at which `cw` rests, in units of the logits.
+        stop: end where every sample has been misclassified once.
         momentum: share of the earlier gradients that each step keeps (MI-FGSM, Dong et al. 2018, arXiv 1710.06081).
     """
 
@@ -48,6 +50,7 @@ class PGD(Attack):
     evasion: float = 0.0
     kappa: float = 0.0
     momentum: float = 0.0
+    stop: bool = False
 
     def perturb(self, run: Run) -> Tensor:
         """See Attack."""
@@ -80,6 +83,7 @@ class PGD(Attack):
         clean, velocity = run.images, torch.zeros_like(run.images)
         images = self._start(run, restart) if self.random_start else clean.clone()
         kept, found = images.clone(), torch.zeros_like(run.labels, dtype=torch.bool)
+        score = torch.full(run.labels.shape, -torch.inf, device=images.device)
         for step in range(self.steps):
             gradient, values, wrong = input_gradient(run.victim, images, run.labels, loss, draws=self.eot)
             if step == 0 and restart == 0:
@@ -88,8 +92,11 @@ class PGD(Attack):
                     run.telemetry["resting"] = (values == 0).float()
             self._record(run, "nan_gradient", ~torch.isfinite(gradient).flatten(1).all(1))
             gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # a NaN moves nothing; the indicator tells of it
-            kept = torch.where(per_sample(wrong & ~found, images), images, kept)
+            better = wrong & (~found if self.stop else values > score)
+            kept, score = torch.where(per_sample(better, images), images, kept), torch.where(better, values, score)
             found |= wrong
+            if self.stop and self.selection == "any-iterate" and found.all():
+                break
             if self.evasion:
                 gradient = evade(run.victim, images, gradient, self.evasion)  # type: ignore[arg-type]
             if self.momentum:

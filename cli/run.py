@@ -55,6 +55,7 @@ def run(
         dataset or chosen.datasets,
         protocol or chosen.protocols,
         limit=limit or chosen.limit,
+        limits={} if limit else chosen.limits,
         seed=chosen.seed if seed is None else seed,
         device=device,
         batch_size=batch_size or chosen.batch_size,

@@ -155,12 +155,14 @@ def cells_of(config: pytest.Config, tier_name: str) -> "list[CellPlan]":
 
     chosen = tier(tier_name)
     seed = config.getoption("--seed")
+    limit = config.getoption("--limit")
     return plan(
         config.getoption("--method") or chosen.methods,
         chosen.backbone,
         config.getoption("--dataset") or chosen.datasets,
         config.getoption("--protocol") or chosen.protocols,
-        limit=config.getoption("--limit") or chosen.limit,
+        limit=limit or chosen.limit,
+        limits={} if limit else chosen.limits,
         seed=chosen.seed if seed is None else seed,
         device=config.getoption("--device"),
         batch_size=chosen.batch_size,

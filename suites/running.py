@@ -3,7 +3,7 @@
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -85,17 +85,25 @@ def plan(
     protocols: Sequence[str],
     *,
     limit: int,
+    limits: Mapping[str, int] | None = None,
     seed: int = 0,
     device: str = "cpu",
     batch_size: int = 32,
 ) -> list[CellPlan]:
     """The matrix method x data set x protocol, sorted by id, without the cells whose attack the method has no part for.
 
+    Args:
+        methods, datasets, protocols: the three sides, by name.
+        backbone: what all defences stand on.
+        limit: first n samples of each data set.
+        limits: other limits for single methods, by name.
+        seed, device, batch_size: of every cell.
+
     Raises:
         GauntletError: an unknown method or protocol, with near misses; or no cell is left.
     """
     asked = [
-        CellPlan(method(m), backbone, d, p, limit, seed, device, batch_size)
+        CellPlan(method(m), backbone, d, p, (limits or {}).get(m, limit), seed, device, batch_size)
         for m in methods
         for d in datasets
         for name in protocols

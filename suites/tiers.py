@@ -23,6 +23,7 @@ class Tier(BaseModel):
     datasets: tuple[str, ...]
     protocols: tuple[str, ...]
     limit: int = Field(ge=1)
+    limits: dict[str, int] = Field(default={}, description="in place of limit for single methods, by name")
     batch_size: int = Field(ge=1)
     seed: int = 0
     control_protocol: str = Field(description="under this white-box protocol the undefended model must break")

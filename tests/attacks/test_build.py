@@ -23,7 +23,7 @@ def test_pgd_takes_every_field():
     expected = PGD("l2", 4 / 255, 7, 0.25, 3, True, "dlr", "any-iterate", 4)
     assert build_attack(protocol, deterministic=False) == expected
     protocol = make(loss="cw", kappa=50, momentum=1, evasion="1/2")
-    expected = PGD("linf", 4 / 255, 7, 0.25, 1, False, "cw", evasion=0.5, kappa=50, momentum=1)
+    expected = PGD("linf", 4 / 255, 7, 0.25, 1, False, "cw", evasion=0.5, kappa=50, momentum=1, stop=True)
     assert build_attack(protocol, deterministic=True) == expected
 
 

@@ -5,7 +5,7 @@ import torch
 
 from vlm_gauntlet.attacks.base import Plain
 from vlm_gauntlet.attacks.indicators import attack_indicators
-from vlm_gauntlet.attacks.losses import TARGETED
+from vlm_gauntlet.attacks.losses import TARGETED, cross_entropy
 from vlm_gauntlet.attacks.pgd import PGD, fgsm
 
 from .conftest import classifier
@@ -92,6 +92,24 @@ def test_more_restarts_never_help_the_defender(toy, selection):
         for r in (1, 2, 4)
     ]
     assert not (broken[0] & ~broken[1]).any() and not (broken[1] & ~broken[2]).any()
+
+
+def test_of_the_misclassified_iterates_the_strongest_is_kept_unless_told_to_stop(toy):
+    model, images, labels = toy
+    calls = []
+
+    def counting(x):
+        calls.append(len(x))
+        return model(x)
+
+    eager, patient = (
+        run(PGD("linf", 0.3, steps=12, selection="any-iterate", stop=stop), counting, images, labels)
+        for stop in (True, False)
+    )
+    assert torch.equal(eager.success, patient.success) and eager.success.all()
+    loss = [cross_entropy(model(result.images).float(), labels) for result in (eager, patient)]
+    assert (loss[0] <= loss[1] + 1e-6).all() and (loss[0] < loss[1]).any()
+    assert len(calls) < 2 * 14, "the eager one ended early"
 
 
 def test_a_pixel_at_the_border_comes_back():
