@@ -1,4 +1,4 @@
-"""APGD-CE and APGD-T (Croce and Hein 2020): the official single attacks, run sample by sample.
+"""APGD-CE, APGD-DLR and APGD-T (Croce and Hein 2020): the official single attacks, run sample by sample.
 
 We call the library's `attack_single_run` and never its `perturb`, which seeds torch globally and gives every batch
 the same noise, so that its results depend on the batch size. Nor its `check_dynamic`, which ends all tracing.
@@ -7,8 +7,11 @@ the same noise, so that its results depend on the batch size. Nor its `check_dyn
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -20,24 +23,32 @@ from vlm_gauntlet.fixtures.files import sha256
 from .adaptive.eot import input_gradient
 from .balls import lp_norm, per_sample
 from .base import Attack, Run, Victim
-from .losses import LOSSES
-
-try:
-    from autoattack import autopgd_base as library
-except ImportError:
-    from pyautoattack import autopgd_base as library
+from .losses import LOSSES, wrong_classes
 
 
-# SHA-256 of autopgd_base.py as reviewed, in pyautoattack 0.2.0. Other code still runs, but every outcome says so.
-REVIEWED = "6913041e2d8e94b72e659c9ea5452eb7d3476f24f32d227cdaae025c6db3c256"
+def official(module: str) -> ModuleType:
+    """A module of the official code, from whichever package brings it."""
+    package = "autoattack" if find_spec("autoattack") else "pyautoattack"
+    return import_module(f"{package}.{module}")
+
+
+library = official("autopgd_base")
+
+# SHA-256 of files as reviewed, in pyautoattack 0.2.0. Other code still runs, but every outcome says so.
+REVIEWED = {
+    "autopgd_base": "6913041e2d8e94b72e659c9ea5452eb7d3476f24f32d227cdaae025c6db3c256",
+    "fab_base": "63654f228a57b5ff56babd6ed3d1ddd0724827e8a210a48ba0d76cbc35333a5b",
+    "fab_projections": "d2e095000c0ecd85f0eb22605465636487259c57147b4b2bd091c6ea86fb5bde",
+}
 
 
 @cache
-def source() -> str:
-    """The package that the single attacks come from, its version, and whether its code is the one reviewed."""
+def source(*modules: str) -> str:
+    """The package that single attacks come from, its version, and whether these modules are the ones reviewed."""
     package = library.__name__.split(".")[0]
-    found = sha256(Path(library.__file__).read_bytes())
-    pinned = "" if found == REVIEWED else f" (not the reviewed code: SHA-256 {found[:12]})"
+    found = {name: sha256(Path(official(name).__file__ or "").read_bytes()) for name in modules}
+    other = [f"{name} {digest[:12]}" for name, digest in found.items() if digest != REVIEWED[name]]
+    pinned = f" (not the reviewed code: SHA-256 of {', '.join(other)})" if other else ""
     try:
         return f"{package} {version(package)}{pinned}"
     except PackageNotFoundError:
@@ -74,12 +85,14 @@ class AutoPGD(Attack):
         with torch.no_grad():
             logits = torch.stack([run.victim(run.images).float() for _ in range(self.eot)]).mean(0)
         goals = self.goals(logits.shape[1], run.notes)
-        run.notes.append(f"single attacks: {', '.join(dict.fromkeys(g.loss for g in goals))}, from {source()}")
+        run.notes.append(
+            f"single attacks: {', '.join(dict.fromkeys(g.loss for g in goals))}, from {source('autopgd_base')}"
+        )
         loss = LOSSES["ce" if goals[0].loss == "ce" else "dlr"]
         gradient, first_loss, wrong = input_gradient(run.victim, run.images, run.labels, loss, draws=self.eot)
         run.telemetry |= {"first_loss": first_loss, "gradient_norm": lp_norm(gradient, "l2")}
 
-        ranked = logits.scatter(1, run.labels[:, None], float("-inf")).argsort(dim=1, descending=True)
+        ranked = wrong_classes(logits, run.labels)
         best, score = run.images.clone(), torch.full_like(first_loss, float("-inf"))
         lost = ~torch.isfinite(gradient).flatten(1).all(1)
         active = (~wrong).nonzero().squeeze(1)
@@ -109,6 +122,17 @@ class APGDCE(AutoPGD):
     def goals(self, classes: int, notes: list[str]) -> list[Goal]:
         """See AutoPGD."""
         return [Goal("ce")]
+
+
+@dataclass
+class APGDDLR(AutoPGD):
+    """APGD on the difference of logits ratio."""
+
+    def goals(self, classes: int, notes: list[str]) -> list[Goal]:
+        """See AutoPGD. The DLR needs three classes."""
+        if classes < 3:
+            notes.append(f"apgd-dlr is impossible with {classes} classes (it needs 3): apgd-ce ran instead")
+        return [Goal("dlr" if classes >= 3 else "ce")]
 
 
 @dataclass

@@ -7,8 +7,10 @@ from fractions import Fraction
 from vlm_gauntlet.fixtures.errors import GauntletError, unknown_name
 from vlm_gauntlet.fixtures.protocols import Protocol
 
-from .autoattack import APGDCE, APGDT
+from .autoattack import APGDCE, APGDDLR, APGDT
 from .base import Attack
+from .ensembles import Ensemble, fare, randomised, standard, tecoa
+from .fab import FABT
 from .losses import LOSSES, TARGETED
 from .noise import Noise
 from .pgd import PGD, RESTING
@@ -64,10 +66,21 @@ def _pgd(protocol: Protocol, eot: int) -> Attack:
     )
 
 
-def _apgd(kind: type[APGDCE] | type[APGDT]) -> Callable[[Protocol, int], Attack]:
+def _apgd(kind: type[APGDCE] | type[APGDDLR] | type[APGDT]) -> Callable[[Protocol, int], Attack]:
     def make(protocol: Protocol, eot: int) -> Attack:
         eps = float(protocol.threat.eps)
         return kind(protocol.threat.norm, eps, steps=protocol.steps, restarts=protocol.restarts, eot=eot)
+
+    return make
+
+
+def _fab(protocol: Protocol, eot: int) -> Attack:
+    return FABT(protocol.threat.norm, float(protocol.threat.eps), steps=protocol.steps)
+
+
+def _ensemble(recipe: Callable[[Ensemble, int], dict[str, Attack]]) -> Callable[[Protocol, int], Attack]:
+    def make(protocol: Protocol, eot: int) -> Attack:
+        return Ensemble(protocol.threat.norm, float(protocol.threat.eps), recipe, steps=protocol.steps, eot=eot)
 
     return make
 
@@ -96,6 +109,54 @@ _INFOS = (
         ("linf", "l2"),
         {**APGD, "loss": "dlr-targeted"},
         _apgd(APGDT),
+    ),
+    AttackInfo(
+        "apgd-dlr",
+        "Auto-PGD on the difference of logits ratio",
+        "Croce and Hein 2020, arXiv:2003.01690",
+        ("linf", "l2"),
+        {**APGD, "loss": "dlr"},
+        _apgd(APGDDLR),
+    ),
+    AttackInfo(
+        "fab-t",
+        "Minimal-norm steps to the boundary of up to 9 classes, the third part of AutoAttack",
+        "Croce and Hein 2020, arXiv:1907.02044",
+        ("linf", "l2"),
+        {**ALWAYS, "loss": "none", "selection": "any-iterate", "random_start": False, "restarts": 1, "eot": 1},
+        _fab,
+    ),
+    AttackInfo(
+        "aa-standard",
+        "AutoAttack standard: APGD-CE, APGD-T, FAB-T, Square, each on what still stands",
+        "Croce and Hein 2020, arXiv:2003.01690",
+        ("linf",),
+        {**APGD, "loss": "none", "restarts": 1, "eot": 1},
+        _ensemble(standard),
+    ),
+    AttackInfo(
+        "aa-rand",
+        "AutoAttack rand: APGD-CE and APGD-DLR with gradients averaged over draws",
+        "Croce and Hein 2020, arXiv:2003.01690",
+        ("linf", "l2"),
+        {**APGD, "loss": "none", "restarts": 1},
+        _ensemble(randomised),
+    ),
+    AttackInfo(
+        "aa-fare",
+        "What FARE calls AutoAttack: APGD-CE with 5 restarts, then APGD-T",
+        "Schlarmann et al. 2024, arXiv:2402.12336",
+        ("linf", "l2"),
+        {**APGD, "loss": "none", "restarts": 1, "eot": 1},
+        _ensemble(fare),
+    ),
+    AttackInfo(
+        "aa-tecoa",
+        "What TeCoA and TTC call AutoAttack: APGD-CE, then APGD-DLR",
+        "Mao et al. 2023, arXiv:2212.07016",
+        ("linf", "l2"),
+        {**APGD, "loss": "none", "restarts": 1, "eot": 1},
+        _ensemble(tecoa),
     ),
     AttackInfo(
         "square",

@@ -34,6 +34,11 @@ def cw(logits: Tensor, labels: Tensor, kappa: float) -> Tensor:
     return -F.relu(kappa - margin(logits, labels))
 
 
+def lead(target: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit of the target classes [B] minus the true one."""
+    return (logits.gather(1, target[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+
+
 def targeted_cross_entropy(target: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """Log-probability of the target classes [B]."""
     return -cross_entropy(logits, target)
@@ -42,8 +47,7 @@ def targeted_cross_entropy(target: Tensor, logits: Tensor, labels: Tensor) -> Te
 def targeted_dlr(target: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """Difference of logits ratio towards the target classes [B] (Croce and Hein 2020, eq. 7). Needs four classes."""
     ordered = logits.sort(dim=1, descending=True).values
-    ahead = (logits.gather(1, target[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
-    return ahead / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2 + 1e-12)
+    return lead(target, logits, labels) / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2 + 1e-12)
 
 
 def wrong_classes(logits: Tensor, labels: Tensor) -> Tensor:

@@ -27,10 +27,12 @@ class Square(Attack):
     Args:
         queries: calls of the victim, the start included.
         p: fraction of the picture's area that the first squares cover.
+        stretched: the schedule, written for 10,000 queries, is stretched to `queries`; AutoAttack runs its first part.
     """
 
     queries: int = 1000
     p: float = 0.8
+    stretched: bool = True
 
     def perturb(self, run: Run) -> Tensor:
         """See Attack. Samples already misclassified are returned as they are."""
@@ -69,7 +71,8 @@ class Square(Attack):
         return project(proposed, clean, norm=self.norm, eps=self.eps)
 
     def _side(self, query: int, height: int, width: int) -> int:
-        """Side of the square at a query: p halves at the schedule's points, stretched to our number of queries."""
-        passed = sum(10_000 * query / self.queries > point for point in HALVINGS)
+        """Side of the square at a query: p halves at the schedule's points."""
+        length = self.queries if self.stretched else 10_000
+        passed = sum(10_000 * query / length > point for point in HALVINGS)
         area = self.p / 2**passed * height * width
         return min(max(round(math.sqrt(area)), 1), height, width)

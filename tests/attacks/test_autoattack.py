@@ -224,9 +224,10 @@ def test_under_eot_one_lucky_draw_is_no_success(eot):
 
 
 def test_other_code_than_the_reviewed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "not the reviewed code" not in autoattack.source()
-    monkeypatch.setattr(autoattack, "REVIEWED", "0" * 64)
+    modules = tuple(autoattack.REVIEWED)
+    assert "not the reviewed code" not in autoattack.source(*modules)
+    monkeypatch.setitem(autoattack.REVIEWED, "fab_base", "0" * 64)
     autoattack.source.cache_clear()
-    assert "not the reviewed code" in autoattack.source()
+    assert "not the reviewed code: SHA-256 of fab_base" in autoattack.source(*modules)
     monkeypatch.undo()
     autoattack.source.cache_clear()

@@ -74,3 +74,9 @@ def test_the_squares_shrink_on_schedule() -> None:
 def test_no_budget_changes_nothing(toy: Toy) -> None:
     model, images, labels = toy
     assert torch.equal(Square("linf", 0.0, queries=5)(Plain(model), images, labels, KEYS).images, images)
+
+
+def test_autoattack_runs_only_the_first_part_of_the_schedule() -> None:
+    first = Square("linf", 0.1, queries=5000, stretched=False)
+    assert first._side(4999, 224, 224) == Square("linf", 0.1, queries=10_000)._side(4999, 224, 224)
+    assert first._side(4999, 224, 224) > Square("linf", 0.1, queries=5000)._side(4999, 224, 224)

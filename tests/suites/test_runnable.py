@@ -54,7 +54,7 @@ def test_one_protocol_a_component() -> None:
         (changed(prompts="learned"), "prompts 'learned'"),
         (changed(preprocessing="squash"), "preprocessing 'squash'"),
         (changed(knowledge="adaptive"), "adaptive"),
-        (with_component(attack="fab-t"), "unknown attack 'fab-t'"),
+        (with_component(attack="bert-attack"), "unknown attack 'bert-attack'"),
         (with_component(attack="apgd-ce"), "reduction = mean (expected reduction = sum"),
     ],
 )

@@ -75,9 +75,12 @@ def test_finished_cells_come_from_the_journal(cell: CellPlan, tmp_path: Path, mo
     assert run_cell(cell, journal) == first
 
 
+@pytest.mark.parametrize("attack", ["pgd-10-white-box", "aa-rand-white-box", "aa-standard-white-box"])
 def test_a_killed_run_loses_at_most_the_batch_in_flight(
-    cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
 ) -> None:
+    recipe = protocol(f"{attack}-linf-8-255")
+    cell = replace(cell, protocol=recipe.model_copy(update={"steps": 2, "eot": min(recipe.eot, 2)}))
     undisturbed = run_cell(cell, Journal(tmp_path / "whole"))
     journal, ran = Journal(tmp_path / "killed"), []
 
