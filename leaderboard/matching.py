@@ -131,12 +131,15 @@ def population(samples: str, dataset: str) -> str:
 
 
 def _trained_on(outcome: Outcome) -> str:
-    """Training data of the run's weights, from the checkpoint's pin; `none` for a method that is not trained."""
+    """Training data of the run's model, from the checkpoint's pin; `none` for a method that trains no model.
+
+    A training-free method's weights are an instrument beside the model (a diffusion prior), not the model.
+    """
     stem = outcome.cell.method.partition("+")[0]
     if stem not in methods():
         return "unknown"
     defence = methods()[stem]
-    if not defence.card.weights:
+    if not defence.card.weights or defence.card.paradigm == "training-free":
         return "none"
     pin = read_pins(Path(inspect.getfile(defence)).parent).get(outcome.cell.backbone)
     return pin.trained_on if pin else "unknown"

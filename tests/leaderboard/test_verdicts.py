@@ -129,6 +129,11 @@ def test_sum_and_mean_step_alike_in_fp32() -> None:
     assert match(of, [run(2000, 5000, of=of)]).outcomes
 
 
+def test_a_prior_beside_the_model_is_no_training_of_the_model() -> None:
+    of = claim(method="clipure_diff")
+    assert one(of, run(2000, 5000, of=of)).word == "reproduced"
+
+
 def test_a_retrained_model_needs_a_measured_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     of = claim(method="tecoa", trained_on="unknown")
     assert "trained again" in one(of, run(2000, 5000, of=of)).reason

@@ -16,6 +16,7 @@ from vlm_gauntlet.fixtures.datasets import datasets
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.methods.checkpoints import Pin, pin_text
+from vlm_gauntlet.methods.clipure_diff import train as training
 from vlm_gauntlet.methods.clipure_diff.dalle2 import DALLE2Prior, Shape
 from vlm_gauntlet.methods.clipure_diff.method import CLIPureDiff
 from vlm_gauntlet.methods.clipure_diff.prior import ALPHA_BAR, Condition, Prior
@@ -24,6 +25,7 @@ from vlm_gauntlet.methods.clipure_diff.train import Embeddings, fit, null_loss
 from vlm_gauntlet.methods.clipure_diff.weights import CANDIDATE, load_prior, read_dalle2
 
 D = 16
+KNOWN = torch.arange(512) % 10 != 0  # of the clusters: one in ten is held out
 TINY = Shape(dim=D, depth=2, heads=2, head_width=8, words=3)
 
 
@@ -184,6 +186,22 @@ def test_training_learns_the_embeddings_and_repeats(clusters: Embeddings, prior:
     trained, fresh, mean = fit(known, epochs=150, seed=0), fit(known, epochs=0, seed=0), known.image.mean(0)
     losses = [null_loss(p, held, first=0, last=999) for p in (trained, mean, fresh)]
     assert losses[0] < 0.6 * losses[1] < losses[1] < losses[2]
+
+
+def test_a_trained_prior_loads_by_the_pin_that_training_reports(
+    tiny_backbone: Backbone, clusters: Embeddings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "load_backbone", lambda name, device: tiny_backbone)
+    monkeypatch.setattr(training, "embed", lambda backbone, data: clusters)
+    said: list[str] = []
+    path = training.train("tiny", tmp_path / "pictures", tmp_path, epochs=2, report=said.append)
+    assert path == tmp_path / "tiny.safetensors" and "of the mean of the 460 others" in said[0]
+    (tmp_path / "checkpoints.toml").write_text(said[-1])
+    loaded, trained = load_prior(tiny_backbone, folder=tmp_path), fit(clusters.part(KNOWN), epochs=2, seed=0)
+    losses = [null_loss(p, clusters.image, first=0, last=999) for p in (loaded, trained)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01), "int8 costs next to nothing"
+    with pytest.raises(GauntletError, match="they change the purification"):
+        training.train("tiny", tmp_path, tmp_path, deviations={"null": "dropped"})
 
 
 @pytest.mark.parametrize(("first", "last", "most"), [(0, 999, 0.5), (900, 999, 1.0)])
