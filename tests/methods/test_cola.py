@@ -122,6 +122,17 @@ def test_the_control_arm_is_the_plain_mean(tiny_backbone: Backbone, images: Tens
     assert torch.allclose(logits(arm, images, prompts), expected, atol=1e-4)
 
 
+def test_much_regularisation_is_the_mean_and_little_is_not(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    mean = logits(COLA(tiny_backbone, {"transport": "mean"}), images, prompts)
+    distances = [
+        float((logits(COLA(tiny_backbone, eps=eps, **CONVERGED), images, prompts) - mean).abs().max())
+        for eps in (1e3, 0.3, 0.1)
+    ]
+    assert distances[0] < 1e-3 < distances[1] < distances[2]
+
+
 def test_the_bank_switch_says_what_is_read(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
     other = PromptSet.from_templates(prompts.class_names, ["a drawing of a {c}."])
     for bank, reads in (("descriptions", False), ("with-template", True), ("templates", True)):
