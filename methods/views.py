@@ -91,7 +91,8 @@ def view_features(backbone: Backbone, images: Tensor, views: Views, through: int
         backbone: whose image encoder looks.
         images: [B, 3, H, W]; where they ask for a gradient, its graph is recomputed backwards, not kept.
         views: of these images.
-        through: how many views, the image first, the gradient goes through; to autograd the rest are constants.
+        through: how many views, the image first, the gradient goes through; to autograd the rest are constants. The
+            crops among them stand for all crops: their gradient is scaled up, so that its expectation is the full one.
     """
 
     def encode(images: Tensor, views: Views) -> Tensor:
@@ -110,9 +111,12 @@ def view_features(backbone: Backbone, images: Tensor, views: Views, through: int
     values = all_of(views, graph=False)
     if not (torch.is_grad_enabled() and images.requires_grad):
         return values
-    alive = all_of(views.first(min(through or views.count, views.count)), graph=True)
+    count = min(through or views.count, views.count)
+    alive = all_of(views.first(count), graph=True)
+    share = values.new_full((count, 1), (views.count - 1) / max(1, count - 1))
+    share[0] = 1
     # Adds an exact zero, so that the values do not depend on whether somebody asks for a gradient.
-    return values + F.pad(alive - alive.detach(), (0, 0, 0, values.shape[1] - alive.shape[1]))
+    return values + F.pad(share * (alive - alive.detach()), (0, 0, 0, views.count - count))
 
 
 def entropy(logits: Tensor) -> Tensor:
