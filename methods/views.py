@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.draws import Draws
 
+from .augmix import Mixes, draw_mixes
+
 VIEWS = 64
 SCALE, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # assumed: the defaults of torchvision's RandomResizedCrop
 AT_ONCE = 64  # views in the image encoder at a time: bounds the memory
@@ -26,17 +28,23 @@ class Views:
     Args:
         boxes: [B, N - 1, 4] top, left, height, width of the crops, in whole pixels.
         mirrored: [B, N - 1] bool.
+        mixes: what AugMix does to the crops, if anything.
     """
 
     boxes: Tensor
     mirrored: Tensor
+    mixes: Mixes | None = None
 
     def __getitem__(self, samples: slice) -> "Views":
-        return Views(self.boxes[samples], self.mirrored[samples])
+        return self._part(samples, slice(None))
 
     def first(self, count: int) -> "Views":
         """The first `count` views of each sample, the image included."""
-        return Views(self.boxes[:, : count - 1], self.mirrored[:, : count - 1])
+        return self._part(slice(None), slice(count - 1))
+
+    def _part(self, samples: slice, crops: slice) -> "Views":
+        mixes = None if self.mixes is None else self.mixes.part(samples, crops)
+        return Views(self.boxes[samples, crops], self.mirrored[samples, crops], mixes)
 
     @property
     def count(self) -> int:
@@ -57,13 +65,15 @@ class Views:
         flat = images.transpose(1, 2).reshape(batch, height, channels * width)
         shorter = (down.flatten(1, 2) @ flat).view(-1, size * channels, width)
         crops = (shorter @ across.flatten(0, 1).mT).view(batch, -1, size, channels, size).transpose(2, 3)
+        if self.mixes is not None:
+            crops = self.mixes.apply(crops)
         if (height, width) != (size, size):  # as the backbone itself does
             images = F.interpolate(images, size=(size, size), mode="bicubic", align_corners=False)
         return torch.cat([images[:, None], crops], dim=1)
 
 
-def draw_views(images: Tensor, draws: Draws, count: int = VIEWS) -> Views:
-    """Draws random resized crops and flips for images [B, 3, H, W], as torchvision does.
+def draw_views(images: Tensor, draws: Draws, count: int = VIEWS, *, augmix: bool = False) -> Views:
+    """Draws random resized crops and flips for images [B, 3, H, W], as torchvision does, and AugMix if asked for.
 
     Of ten proposals the first that fits the image counts; where none does, the whole image (cut to the ratio).
     """
@@ -81,7 +91,7 @@ def draw_views(images: Tensor, draws: Draws, count: int = VIEWS) -> Views:
     whole = _whole_image(height, width)
     found = fits.any(-1, keepdim=True)
     boxes = torch.where(found, torch.stack([top, left, rows, columns], -1), whole.to(like))
-    return Views(boxes, mirror[..., 0] < 0.5)
+    return Views(boxes, mirror[..., 0] < 0.5, draw_mixes(images, draws, count - 1) if augmix else None)
 
 
 def view_features(backbone: Backbone, images: Tensor, views: Views, through: int | None = None) -> Tensor:

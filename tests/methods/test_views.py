@@ -60,6 +60,15 @@ def test_a_samples_views_are_its_own(images: Tensor) -> None:
     assert torch.allclose(views.render(images, 16)[2:3], alone.render(images[2:3], 16), atol=1e-6)
 
 
+def test_augmix_works_on_the_crops_alone(images: Tensor) -> None:
+    views = draw_views(images, Draws(KEYS, 1), 8, augmix=True)
+    plain, mixed = drawn(images, 8), views.render(images, 16)
+    assert torch.equal(views.boxes, plain.boxes) and views.mixes is not None
+    assert torch.equal(mixed[:, 0], images)
+    assert torch.equal(mixed[:, 1:], views.mixes.apply(plain.render(images, 16)[:, 1:]))
+    assert torch.allclose(views[2:4].first(5).render(images[2:4], 16), mixed[2:4, :5], atol=1e-5)
+
+
 def test_rendering_is_linear_and_lets_the_gradient_through(images: Tensor) -> None:
     """The gradient of <render(x), v> is the transpose applied to v: <render(x), v> = <x, gradient>."""
     views, inputs = drawn(images, 8), images.clone().requires_grad_()
