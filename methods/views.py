@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.draws import Draws
 
+from .augmix import Mixes, draw_mixes
+
 VIEWS = 64
 SCALE, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # assumed: the defaults of torchvision's RandomResizedCrop
 AT_ONCE = 64  # views in the image encoder at a time: bounds the memory
@@ -26,17 +28,23 @@ class Views:
     Args:
         boxes: [B, N - 1, 4] top, left, height, width of the crops, in whole pixels.
         mirrored: [B, N - 1] bool.
+        mixes: what AugMix does to the crops, if anything.
     """
 
     boxes: Tensor
     mirrored: Tensor
+    mixes: Mixes | None = None
 
     def __getitem__(self, samples: slice) -> "Views":
-        return Views(self.boxes[samples], self.mirrored[samples])
+        return self._part(samples, slice(None))
 
     def first(self, count: int) -> "Views":
         """The first `count` views of each sample, the image included."""
-        return Views(self.boxes[:, : count - 1], self.mirrored[:, : count - 1])
+        return self._part(slice(None), slice(count - 1))
+
+    def _part(self, samples: slice, crops: slice) -> "Views":
+        mixes = None if self.mixes is None else self.mixes.part(samples, crops)
+        return Views(self.boxes[samples, crops], self.mirrored[samples, crops], mixes)
 
     @property
     def count(self) -> int:
@@ -57,13 +65,15 @@ class Views:
         flat = images.transpose(1, 2).reshape(batch, height, channels * width)
         shorter = (down.flatten(1, 2) @ flat).view(-1, size * channels, width)
         crops = (shorter @ across.flatten(0, 1).mT).view(batch, -1, size, channels, size).transpose(2, 3)
+        if self.mixes is not None:
+            crops = self.mixes.apply(crops)
         if (height, width) != (size, size):  # as the backbone itself does
             images = F.interpolate(images, size=(size, size), mode="bicubic", align_corners=False)
         return torch.cat([images[:, None], crops], dim=1)
 
 
-def draw_views(images: Tensor, draws: Draws, count: int = VIEWS) -> Views:
-    """Draws random resized crops and flips for images [B, 3, H, W], as torchvision does.
+def draw_views(images: Tensor, draws: Draws, count: int = VIEWS, *, augmix: bool = False) -> Views:
+    """Draws random resized crops and flips for images [B, 3, H, W], as torchvision does, and AugMix if asked for.
 
     Of ten proposals the first that fits the image counts; where none does, the whole image (cut to the ratio).
     """
@@ -81,7 +91,7 @@ def draw_views(images: Tensor, draws: Draws, count: int = VIEWS) -> Views:
     whole = _whole_image(height, width)
     found = fits.any(-1, keepdim=True)
     boxes = torch.where(found, torch.stack([top, left, rows, columns], -1), whole.to(like))
-    return Views(boxes, mirror[..., 0] < 0.5)
+    return Views(boxes, mirror[..., 0] < 0.5, draw_mixes(images, draws, count - 1) if augmix else None)
 
 
 def view_features(backbone: Backbone, images: Tensor, views: Views, through: int | None = None) -> Tensor:
@@ -91,7 +101,8 @@ def view_features(backbone: Backbone, images: Tensor, views: Views, through: int
         backbone: whose image encoder looks.
         images: [B, 3, H, W]; where they ask for a gradient, its graph is recomputed backwards, not kept.
         views: of these images.
-        through: how many views, the image first, the gradient goes through; to autograd the rest are constants.
+        through: how many views, the image first, the gradient goes through; to autograd the rest are constants. The
+            crops among them stand for all crops: their gradient is scaled up, so that its expectation is the full one.
     """
 
     def encode(images: Tensor, views: Views) -> Tensor:
@@ -110,9 +121,12 @@ def view_features(backbone: Backbone, images: Tensor, views: Views, through: int
     values = all_of(views, graph=False)
     if not (torch.is_grad_enabled() and images.requires_grad):
         return values
-    alive = all_of(views.first(min(through or views.count, views.count)), graph=True)
+    count = min(through or views.count, views.count)
+    alive = all_of(views.first(count), graph=True)
+    share = values.new_full((count, 1), (views.count - 1) / max(1, count - 1))
+    share[0] = 1
     # Adds an exact zero, so that the values do not depend on whether somebody asks for a gradient.
-    return values + F.pad(alive - alive.detach(), (0, 0, 0, values.shape[1] - alive.shape[1]))
+    return values + F.pad(share * (alive - alive.detach()), (0, 0, 0, views.count - count))
 
 
 def entropy(logits: Tensor) -> Tensor:

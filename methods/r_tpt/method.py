@@ -73,7 +73,8 @@ class RTPT(Defence):
     def _answer(self, images: Tensor, prompts: PromptSet, *, unroll: bool) -> Tensor:
         if self.deviations["quantise"] == "trunc":
             images = identity_backward(lambda x: x.mul(255).floor() / 255, images)
-        views = draw_views(images, self.draws, int(self.deviations["views"]))
+        count, augmix = int(self.deviations["views"]), self.deviations["augmix"] == "chains"
+        views = draw_views(images, self.draws, count, augmix=augmix)
         features = view_features(self.backbone, images, views, self.attack_views)
         text = tuned_text_features(
             self.backbone, prompts, features, mean_entropy, share=self.share, lr=self.lr, unroll=unroll

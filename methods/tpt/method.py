@@ -49,7 +49,8 @@ class TPT(Defence):
         return self._answer(images, prompts, unroll=True)
 
     def _answer(self, images: Tensor, prompts: PromptSet, *, unroll: bool) -> Tensor:
-        views = draw_views(images, self.draws, int(self.deviations["views"]))
+        count, augmix = int(self.deviations["views"]), self.deviations["augmix"] == "chains"
+        views = draw_views(images, self.draws, count, augmix=augmix)
         # Without the step in the graph only the image itself, view 0, matters to the gradient.
         features = view_features(self.backbone, images, views, self.attack_views if unroll else 1)
         text = tuned_text_features(

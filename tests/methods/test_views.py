@@ -60,6 +60,15 @@ def test_a_samples_views_are_its_own(images: Tensor) -> None:
     assert torch.allclose(views.render(images, 16)[2:3], alone.render(images[2:3], 16), atol=1e-6)
 
 
+def test_augmix_works_on_the_crops_alone(images: Tensor) -> None:
+    views = draw_views(images, Draws(KEYS, 1), 8, augmix=True)
+    plain, mixed = drawn(images, 8), views.render(images, 16)
+    assert torch.equal(views.boxes, plain.boxes) and views.mixes is not None
+    assert torch.equal(mixed[:, 0], images)
+    assert torch.equal(mixed[:, 1:], views.mixes.apply(plain.render(images, 16)[:, 1:]))
+    assert torch.allclose(views[2:4].first(5).render(images[2:4], 16), mixed[2:4, :5], atol=1e-5)
+
+
 def test_rendering_is_linear_and_lets_the_gradient_through(images: Tensor) -> None:
     """The gradient of <render(x), v> is the transpose applied to v: <render(x), v> = <x, gradient>."""
     views, inputs = drawn(images, 8), images.clone().requires_grad_()
@@ -77,25 +86,41 @@ def test_features_are_those_of_the_views(tiny_backbone: Backbone, images: Tensor
     assert torch.allclose(features[4], one, atol=1e-5)
 
 
-def test_the_gradient_goes_through_the_views_that_it_is_told_to(tiny_backbone: Backbone, images: Tensor) -> None:
+def gradient_of(
+    backbone: Backbone, images: Tensor, views: Views, probe: Tensor, through: int | None
+) -> tuple[Tensor, Tensor]:
+    inputs = images.clone().requires_grad_()
+    features = view_features(backbone, inputs, views, through)
+    return features.detach(), torch.autograd.grad((features * probe).sum(), inputs)[0]
+
+
+@pytest.mark.parametrize(("through", "count"), [(None, 8), (1, 1), (3, 3), (99, 8)])
+def test_the_gradient_goes_through_the_views_that_it_is_told_to(
+    through: int | None, count: int, tiny_backbone: Backbone, images: Tensor
+) -> None:
+    """The image once, each of the other views for 7 / (count - 1) crops; the values are always those of all views."""
     views, probe = drawn(images, 8), torch.randn(6, 8, 16)
+    values, measured = gradient_of(tiny_backbone, images, views, probe, through)
+    assert torch.equal(values, view_features(tiny_backbone, images, views))
+    inputs = images.clone().requires_grad_()
+    rendered = views.first(count).render(inputs, 16).flatten(0, 1)
+    features = F.normalize(tiny_backbone.encode_image(rendered), dim=-1).view(6, count, -1)
+    times = torch.tensor([1.0] + [7 / (count - 1)] * (count - 1) if count > 1 else [1.0])[:, None]
+    (expected,) = torch.autograd.grad((features * times * probe[:, :count]).sum(), inputs)
+    assert torch.allclose(measured, expected, atol=1e-4)
 
-    def gradient(through: int | None) -> tuple[Tensor, Tensor]:
-        inputs = images.clone().requires_grad_()
-        features = view_features(tiny_backbone, inputs, views, through)
-        return features.detach(), torch.autograd.grad((features * probe).sum(), inputs)[0]
 
-    def plain(count: int) -> Tensor:
-        inputs = images.clone().requires_grad_()
-        rendered = views.first(count).render(inputs, 16).flatten(0, 1)
-        features = F.normalize(tiny_backbone.encode_image(rendered), dim=-1).view(6, count, -1)
-        return torch.autograd.grad((features * probe[:, :count]).sum(), inputs)[0]
-
-    values = view_features(tiny_backbone, images, views)
-    for through, count in ((None, 8), (1, 1), (3, 3), (99, 8)):
-        features, measured = gradient(through)
-        assert torch.equal(features, values)
-        assert torch.allclose(measured, plain(count), atol=1e-4)
+def test_the_gradient_through_a_few_views_is_the_full_one_on_average(tiny_backbone: Backbone, images: Tensor) -> None:
+    """Over all turns of the crops, each stands among the first two equally often."""
+    views, probe = drawn(images, 8), torch.randn(6, 8, 16)
+    _, full = gradient_of(tiny_backbone, images, views, probe, None)
+    parts = []
+    for turn in range(7):
+        turned = Views(views.boxes.roll(turn, 1), views.mirrored.roll(turn, 1))
+        moved = torch.cat([probe[:, :1], probe[:, 1:].roll(turn, 1)], dim=1)
+        parts.append(gradient_of(tiny_backbone, images, turned, moved, 3)[1])
+    assert torch.allclose(torch.stack(parts).mean(0), full, atol=1e-4)
+    assert not torch.allclose(parts[0], full, atol=1e-3)
 
 
 def test_entropy() -> None:
