@@ -1,0 +1,1 @@
+"""TAPT: test-time adversarial prompt tuning."""

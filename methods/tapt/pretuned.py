@@ -1,0 +1,121 @@
+"""What TAPT starts from: prompts tuned in advance on adversarial pictures, and statistics of clean ones under them."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.learned_prompts import prompted_text_features, word_vectors
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.fixtures.visual_prompts import (
+    TokenStatistics,
+    deep_text_prompts,
+    depth_and_width,
+    image_transformer,
+    text_transformer,
+    visual_prompts,
+)
+
+from ..checkpoints import load_checkpoint
+
+TOKENS = 2  # visual and textual tokens in a layer
+SHARE_OF_LAYERS = 3 / 4  # 9 of the 12 layers of the paper's towers
+SPREAD = 0.02  # standard deviation of the initial tokens
+
+
+@dataclass(frozen=True)
+class DeepPrompts:
+    """Learned tokens of both towers, one set for each of B samples.
+
+    Args:
+        visual: [B, depth, M, W].
+        context: [B, M, W'] for the first M words of "a photo of a"; None where only the image tower is prompted.
+        deep: [B, depth' - 1, M, W'] for the same places in the text tower's later layers.
+    """
+
+    visual: Tensor
+    context: Tensor | None = None
+    deep: Tensor | None = None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that there are, by name."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def repeated(self, count: int) -> "DeepPrompts":
+        """The same prompts for `count` samples, detached from any graph, and ready to be differentiated."""
+        own = {n: t.detach().repeat(count, *[1] * (t.dim() - 1)).requires_grad_() for n, t in self.tensors.items()}
+        return DeepPrompts(**own)
+
+    def class_weights(self, backbone: Backbone, prompts: PromptSet) -> Tensor:
+        """Unit class weights [B, K, D], or [1, K, D] of the prompts' own sentences where no text is learned."""
+        if self.context is None or self.deep is None:
+            return backbone.text_features(prompts)[None]
+        with deep_text_prompts(backbone, self.deep):
+            return prompted_text_features(backbone, prompts, self.context)
+
+    def logits(
+        self, backbone: Backbone, images: Tensor, prompts: PromptSet, record: list[Tensor] | None = None
+    ) -> Tensor:
+        """Images [B, n, 3, H, W], n of each sample -> logits [B, n, K]; `record` as in `visual_prompts`."""
+        with visual_prompts(backbone, self.visual, record):
+            features = F.normalize(backbone.encode_image(images.flatten(0, 1)).float(), dim=-1)
+        weights = self.class_weights(backbone, prompts)
+        return backbone.logit_scale * features.unflatten(0, images.shape[:2]) @ weights.mT
+
+
+def untrained(backbone: Backbone, variant: str, seed: int = 0) -> DeepPrompts:
+    """N(0, 0.02) tokens, and the words themselves for the first layer's text."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tokens(layers: int, width: int) -> Tensor:
+        return SPREAD * torch.randn(1, layers, TOKENS, width, generator=generator).to(backbone.device)
+
+    def prompted(layers: int) -> int:
+        return int(layers * SHARE_OF_LAYERS + 0.5)
+
+    layers, width = depth_and_width(image_transformer(backbone))
+    visual = DeepPrompts(tokens(prompted(layers), width))
+    if variant == "V":
+        return visual
+    layers, width = depth_and_width(text_transformer(backbone))
+    context = word_vectors(backbone)[None, :TOKENS].clone()
+    return replace(visual, context=context, deep=tokens(prompted(layers) - 1, width))
+
+
+@dataclass(frozen=True)
+class Pretuned:
+    """Prompts tuned in advance [B = 1], and the statistics of clean pictures under robust and under clean prompts."""
+
+    prompts: DeepPrompts
+    robust: TokenStatistics
+    clean: TokenStatistics
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Flat, as a checkpoint holds them."""
+        named = {f"prompts.{n}": t for n, t in self.prompts.tensors.items()}
+        for kind, statistics in (("robust", self.robust), ("clean", self.clean)):
+            named |= {f"{kind}.mean": statistics.mean, f"{kind}.variance": statistics.variance}
+        return named
+
+    @classmethod
+    def load(cls, backbone: Backbone, variant: str) -> "Pretuned":
+        """Reads `<backbone>+variant=<variant>.safetensors` (the default variant has no suffix).
+
+        Raises:
+            UnavailableError: none for this backbone; says how to train one.
+        """
+        suffix = "" if variant == "V" else f"+variant={variant}"
+        train_with = f"gauntlet train tapt{suffix} --backbone {backbone.name} --data DIR"
+        tensors = load_checkpoint(Path(__file__).parent, backbone.name + suffix, backbone, train_with=train_with)
+        tensors = {name: tensor.to(backbone.device) for name, tensor in tensors.items()}
+        prompts = {n.removeprefix("prompts."): t for n, t in tensors.items() if n.startswith("prompts.")}
+        robust, clean = (
+            TokenStatistics(tensors[f"{kind}.mean"], tensors[f"{kind}.variance"]) for kind in ("robust", "clean")
+        )
+        return cls(DeepPrompts(**prompts), robust, clean)
