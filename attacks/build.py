@@ -63,6 +63,7 @@ def _pgd(protocol: Protocol, eot: int) -> Attack:
         evasion=float(protocol.evasion),
         kappa=float(protocol.kappa),
         momentum=float(protocol.momentum),
+        reduction=protocol.reduction,
     )
 
 
@@ -91,7 +92,7 @@ _INFOS = (
         "Projected gradient descent; without random start it is BIM, in one full step FGSM, with momentum MI-FGSM",
         "Madry et al. 2018, arXiv:1706.06083",
         ("linf", "l2"),
-        {"reduction": "sum", "precision": "fp32"},
+        {},
         _pgd,
     ),
     AttackInfo(

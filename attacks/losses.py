@@ -50,6 +50,11 @@ def targeted_dlr(target: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     return lead(target, logits, labels) / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2 + 1e-12)
 
 
+def averaged(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
+    """A loss over the batch's size, so that its sum is the mean; in half precision its gradients may vanish."""
+    return loss(logits, labels) / len(labels)
+
+
 def wrong_classes(logits: Tensor, labels: Tensor) -> Tensor:
     """All classes but the true one [B, K - 1], the likeliest first; of equal logits the class of lower index."""
     hidden = logits.scatter(1, labels[:, None], float("-inf"))

@@ -13,7 +13,7 @@ from .adaptive.eot import input_gradient
 from .adaptive.evasion import evade
 from .balls import lp_norm, per_sample, project
 from .base import Attack, Run
-from .losses import LOSSES, TARGETED, Loss, cw, wrong_classes
+from .losses import LOSSES, TARGETED, Loss, averaged, cw, wrong_classes
 
 RESTING = ("cw", "boundary")
 CLASSES = {"dlr": 3, "ce-targeted": 2, "dlr-targeted": 4}  # that a loss needs; with fewer, the cross-entropy stands in
@@ -38,6 +38,7 @@ class PGD(Attack):
         kappa: margin at which `cw` rests, in units of the logits.
         stop: end where every sample has been misclassified once.
         momentum: share of the earlier gradients that each step keeps (MI-FGSM, Dong et al. 2018, arXiv 1710.06081).
+        reduction: `mean` over the batch as some evaluations have it, to reproduce them: results depend on the batch.
     """
 
     steps: int = 10
@@ -51,11 +52,13 @@ class PGD(Attack):
     kappa: float = 0.0
     momentum: float = 0.0
     stop: bool = False
+    reduction: Literal["sum", "mean"] = "sum"
 
     def perturb(self, run: Run) -> Tensor:
         """See Attack."""
         best, broken = run.images.clone(), torch.zeros_like(run.labels, dtype=torch.bool)
         for restart, loss in enumerate(self._losses(run)):
+            loss = partial(averaged, loss) if self.reduction == "mean" else loss
             images, success = self._ascend(run, restart, loss)
             take = ~broken if restart == 0 else ~broken & success
             best = torch.where(per_sample(take, best), images, best)

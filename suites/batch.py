@@ -23,6 +23,8 @@ from vlm_gauntlet.methods.victims import BoundDefence
 
 from .journal import BatchResult
 
+HALF = {"bf16": torch.bfloat16, "amp-fp16": torch.float16}
+
 
 def run_batch(
     defence: Defence, undefended: Defence, prompts: PromptSet, batch: Batch, protocol: Protocol, seed: int
@@ -83,7 +85,7 @@ def _attack(
     attack = build_attack(protocol, deterministic=not target.card.randomised)
     if attack is None:
         return None
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=protocol.precision == "bf16"):
+    with torch.autocast(images.device.type, HALF.get(protocol.precision), enabled=protocol.precision in HALF):
         return attack(victim, images, labels, keys)
 
 

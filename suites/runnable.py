@@ -10,7 +10,7 @@ from vlm_gauntlet.fixtures.protocols import Protocol, protocols
 from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocols
 
 PREPROCESSING = {"resize-224-bicubic-crop": "resize-crop", "resize-256-bilinear-crop-224": "resize-256-crop"}
-PRECISION = ("fp32",)
+PRECISION = ("fp32", "amp-fp16")
 
 
 @dataclass(frozen=True)

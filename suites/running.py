@@ -68,12 +68,13 @@ class CellPlan:
                 fix="choose another data set",
             )  # fmt: skip
         defence = self.method.build(backbone).to(self.device)
+        coupled = defence.batch_coupled or self.protocol.reduction == "mean"
         cell = Cell(
             method=self.method.label, method_digest=self.method.digest, backbone=backbone.name,
             backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
             prompts_digest=data.prompted(self.protocol.prompts).digest, protocol=self.protocol, seed=self.seed,
             limit=self.limit,
-            batch_size=self.batch_size if defence.batch_coupled else None, code_digest=_code_digest(),
+            batch_size=self.batch_size if coupled else None, code_digest=_code_digest(),
         )  # fmt: skip
         return defence, data, cell
 

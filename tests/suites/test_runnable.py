@@ -50,7 +50,7 @@ def test_one_protocol_a_component() -> None:
         (with_component(steps="unknown"), "the source does not say: pgd.steps"),
         (changed(modality="text"), "attacks on text"),
         (changed(quantised=True), "8 bits"),
-        (changed(precision="amp-fp16"), "attacks in amp-fp16"),
+        (changed(precision="fp16"), "attacks in fp16"),
         (changed(prompts="learned"), "prompts 'learned'"),
         (changed(preprocessing="squash"), "preprocessing 'squash'"),
         (changed(knowledge="adaptive"), "adaptive"),
@@ -61,6 +61,15 @@ def test_one_protocol_a_component() -> None:
 def test_obstacles_are_said(reported: ReportedProtocol, said: str) -> None:
     found = runnable(reported, "cifar10")
     assert found.protocols == () and said in " ".join(found.obstacles)
+
+
+def test_autocast_and_a_mean_loss_are_run_as_reported() -> None:
+    (made,) = runnable(changed(precision="amp-fp16"), "cifar10").protocols
+    assert (made.precision, made.reduction) == ("amp-fp16", "mean")
+    assert runnable(KNOWN, "cifar10").protocols[0].reduction == "sum"
+    assert {"ttc-pgd-10-linf-1-255", "tecoa-clean"} <= {
+        n for n, r in reported_protocols().items() if runnable(r, "dtd").protocols
+    }
 
 
 def test_every_reported_protocol_runs_or_says_why() -> None:

@@ -138,6 +138,12 @@ def test_a_lying_outcome_does_not_validate(cell: CellPlan, tmp_path: Path) -> No
         journal.outcomes()
 
 
+def test_a_mean_loss_puts_the_batch_size_into_the_key(cell: CellPlan) -> None:
+    averaged = replace(cell, protocol=cell.protocol.model_copy(update={"reduction": "mean"}))
+    assert cell.load()[2].batch_size is None
+    assert averaged.load()[2].batch_size == cell.batch_size
+
+
 def test_the_key_depends_on_everything(cell: CellPlan) -> None:
     _, _, base = cell.load()
     for field, value in {
