@@ -1,5 +1,6 @@
 """What TAPT starts from: prompts tuned in advance on adversarial pictures, and statistics of clean ones under them."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vlm_gauntlet.fixtures.visual_prompts import (
 )
 
 from ..checkpoints import load_checkpoint
+from ..prompt_tuning import view_logits
 
 TOKENS = 2  # visual and textual tokens in a layer
 SHARE_OF_LAYERS = 3 / 4  # 9 of the 12 layers of the paper's towers
@@ -33,7 +35,7 @@ class DeepPrompts:
     Args:
         visual: [B, depth, M, W].
         context: [B, M, W'] for the first M words of "a photo of a"; None where only the image tower is prompted.
-        deep: [B, depth' - 1, M, W'] for the same places in the text tower's later layers.
+        deep: [B, depth' - 1, M, W'] for the same places in the text tower's later layers; None where it has one layer.
     """
 
     visual: Tensor
@@ -53,9 +55,9 @@ class DeepPrompts:
 
     def class_weights(self, backbone: Backbone, prompts: PromptSet) -> Tensor:
         """Unit class weights [B, K, D], or [1, K, D] of the prompts' own sentences where no text is learned."""
-        if self.context is None or self.deep is None:
+        if self.context is None:
             return backbone.text_features(prompts)[None]
-        with deep_text_prompts(backbone, self.deep):
+        with nullcontext() if self.deep is None else deep_text_prompts(backbone, self.deep):
             return prompted_text_features(backbone, prompts, self.context)
 
     def logits(
@@ -65,7 +67,7 @@ class DeepPrompts:
         with visual_prompts(backbone, self.visual, record):
             features = F.normalize(backbone.encode_image(images.flatten(0, 1)).float(), dim=-1)
         weights = self.class_weights(backbone, prompts)
-        return backbone.logit_scale * features.unflatten(0, images.shape[:2]) @ weights.mT
+        return view_logits(backbone, features.view(*images.shape[:2], -1), weights)
 
 
 def untrained(backbone: Backbone, variant: str, seed: int = 0) -> DeepPrompts:
@@ -84,7 +86,8 @@ def untrained(backbone: Backbone, variant: str, seed: int = 0) -> DeepPrompts:
         return visual
     layers, width = depth_and_width(text_transformer(backbone))
     context = word_vectors(backbone)[None, :TOKENS].clone()
-    return replace(visual, context=context, deep=tokens(prompted(layers) - 1, width))
+    deep = tokens(prompted(layers) - 1, width) if prompted(layers) > 1 else None
+    return replace(visual, context=context, deep=deep)
 
 
 @dataclass(frozen=True)
