@@ -194,9 +194,11 @@ def headline(found: Sequence[Row]) -> dict[Block, list[Row]]:
 
     A row without attack is kept only where the method has no attacked row on the same backbone and data set.
     """
-    attacked = {(r.method, r.backbone, r.dataset) for r in found if r.threat.eps > 0}
+    attacked = {(r.method, r.backbone, r.dataset) for r in found if not r.threat.harmless}
     blocks: dict[Block, list[Row]] = defaultdict(list)
     for row in found:
-        if row.threat.eps > 0 or (row.state == "no attack" and (row.method, row.backbone, row.dataset) not in attacked):
+        if not row.threat.harmless or (
+            row.state == "no attack" and (row.method, row.backbone, row.dataset) not in attacked
+        ):
             blocks[row.block].append(row)
     return dict(blocks)
