@@ -188,7 +188,7 @@ ATTACKS: dict[str, AttackInfo] = {info.name: info for info in _INFOS}
 
 
 def build_attack(protocol: Protocol, *, deterministic: bool) -> Attack | None:
-    """The attack of a protocol; None where it attacks nothing.
+    """The attack on images of a protocol; None where it attacks none.
 
     Args:
         protocol: the evaluation.
@@ -197,7 +197,7 @@ def build_attack(protocol: Protocol, *, deterministic: bool) -> Attack | None:
     Raises:
         GauntletError: unknown attack, or a setting that this attack cannot honour.
     """
-    if protocol.attack == "none":
+    if protocol.attack == "none" or protocol.threat.modality == "text":
         return None
     if protocol.attack not in ATTACKS:
         raise unknown_name("attack", protocol.attack, [*ATTACKS, "none"], f"protocol {protocol.id}")

@@ -73,7 +73,7 @@ class Row:
     @property
     def control(self) -> bool:
         """A budget whose right answer is known: zero changes nothing, an unbounded one breaks everything."""
-        return self.threat.norm != "none" and not 0 < self.threat.eps < UNBOUNDED
+        return self.threat.norm != "none" and (self.threat.harmless or self.threat.eps >= UNBOUNDED)
 
     @property
     def rank(self) -> tuple[int, float, float, str, int]:

@@ -33,7 +33,7 @@ def interval(estimate: Estimate | None) -> str:
 def threat_words(threat: ThreatModel) -> str:
     """`L∞, ε = 1/255`, with what is not the default."""
     if threat.norm == "none":
-        return NORMS["none"]
+        return NORMS["none"] if threat.harmless else f"{threat.modality} attacked"
     parts = [f"{NORMS[threat.norm]}, ε = {threat.eps}"]
     parts += [f"{threat.modality} attacked"] if threat.modality != "image" else []
     parts += ["at native resolution"] if threat.attack_resolution != "model" else []
@@ -45,10 +45,12 @@ def protocol_words(protocol: Protocol) -> list[tuple[str, str]]:
     threat = protocol.threat
     step = Fraction(protocol.step_size) * threat.eps
     image = "the model's input resolution" if threat.attack_resolution == "model" else "the data set's own resolution"
+    swap = ", ".join(f"{name} = {value}" for name, value in protocol.text or ())
     return [
         ("threat model", f"{threat_words(threat)}; modality: {threat.modality}; ε applies in [0, 1] at {image}"),
         ("attacker's knowledge", KNOWLEDGE[threat.knowledge]),
         ("attack", f"{protocol.attack}, {protocol.steps} steps, {protocol.restarts} restart(s)"),
+        *([("attack on text", swap)] if swap else []),
         ("step size", f"{protocol.step_size} × ε = {step}"),
         ("start", "random point in the ball" if protocol.random_start else "the clean image"),
         ("loss", f"{protocol.loss}, reduced by {protocol.reduction} over the batch"),

@@ -12,9 +12,11 @@ from vlm_gauntlet.attacks.balls import lp_norm
 from vlm_gauntlet.attacks.base import AttackResult
 from vlm_gauntlet.attacks.build import build_attack
 from vlm_gauntlet.attacks.losses import cross_entropy
+from vlm_gauntlet.attacks.text.prompts import AttackedPrompts, attacked_prompts
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.draws import Draws, key_of
+from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Cost, Sample
@@ -29,17 +31,23 @@ HALF = {"bf16": torch.bfloat16, "amp-fp16": torch.float16}
 def run_batch(
     defence: Defence, undefended: Defence, prompts: PromptSet, batch: Batch, protocol: Protocol, seed: int
 ) -> BatchResult:
-    """Attacks and scores a batch. The result depends on sample ids and seed, not on the batch's size or order."""
+    """Attacks and scores a batch. The result depends on sample ids and seed, not on the batch's size or order.
+
+    An attack on both images and text attacks the images against the clean prompts, and the two do not meet before
+    scoring: Sep-Attack, as MMCoA tests it.
+    """
     device = defence.backbone.device
     images, labels = batch.images.to(device), batch.labels.to(device)
     randomised = defence.card.randomised
     with _metered(defence.backbone) as attack_cost:
         result = _attack(defence, undefended, prompts, images, labels, batch.ids, protocol, seed)
+        text = _attack_text(defence, undefended, prompts, protocol)
     draws = protocol.scoring_draws if randomised else 1
     scoring = tuple(key_of(seed, "score", i) for i in batch.ids)
     with _metered(defence.backbone) as defence_cost:
         clean, logits = _score(defence, images, labels, prompts, scoring, draws)
-    attacked = clean if result is None else _score(defence, result.images, labels, prompts, scoring, draws)[0]
+    read, seen = text.prompts if text else prompts, result.images if result else images
+    attacked = _score(defence, seen, labels, read, scoring, draws)[0] if result or text else clean
     telemetry = {} if result is None else dict(result.telemetry)
     if result is not None:
         telemetry["batch_gap"] = _batch_gap(defence, images, prompts, scoring, logits)
@@ -47,6 +55,8 @@ def run_batch(
         telemetry["undefended_gradient_norm"] = _undefended_gradient(undefended, prompts, images, labels)
     if result is not None:
         telemetry |= {"repaired": result.repaired.float(), "success": result.success.float()}
+    elif text is not None:  # no sentence leaves its budget: the search raises instead
+        telemetry |= {"repaired": torch.zeros_like(labels), "success": attacked < draws}
     return BatchResult(
         samples=tuple(
             Sample(id=i, label=int(y), clean=int(c), attacked=int(a))
@@ -61,7 +71,7 @@ def run_batch(
             seconds=defence_cost.seconds / draws,
         ),
         attack_cost=attack_cost.frozen(),
-        notes=() if result is None else tuple(result.notes),
+        notes=(*(result.notes if result else ()), *(text.notes if text else ())),
     )
 
 
@@ -87,6 +97,27 @@ def _attack(
         return None
     with torch.autocast(images.device.type, HALF.get(protocol.precision), enabled=protocol.precision in HALF):
         return attack(victim, images, labels, keys)
+
+
+def _attack_text(
+    defence: Defence, undefended: Defence, prompts: PromptSet, protocol: Protocol
+) -> AttackedPrompts | None:
+    """The prompts that the attacker makes from the text tower he knows.
+
+    Raises:
+        GauntletError: white-box, and the defence is more than a tower: the attack would not see it.
+    """
+    if protocol.text is None:
+        return None
+    if protocol.threat.knowledge == "transfer" or defence.card.paradigm == "undefended":
+        return attacked_prompts(undefended.backbone, prompts, protocol.text)
+    if not defence.offers("tower"):
+        raise GauntletError(
+            f"{defence.card.id} is more than a tower: the attack on text reads the tower alone",
+            expected="the undefended model or a fine-tuned one", where=f"protocol {protocol.id}",
+            fix="use the protocol whose name says transfer",
+        )  # fmt: skip
+    return attacked_prompts(defence.tower, prompts, protocol.text)
 
 
 def _score(

@@ -1,0 +1,65 @@
+"""Every class prompt attacked once, whatever the image: the text attack on a classifier.
+
+Source: MMCoA (Zhou et al. 2024, arXiv:2404.19287), its test of text and of both modalities attacked apart.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.fixtures.protocols import WordSwap
+
+from .reader import TextTower
+from .search import Attacked, attack_sentence
+from .sources.base import Source
+from .sources.registry import build_source
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class AttackedPrompts:
+    """Prompts after the attack, one record for each sentence, and the digest of the candidates' data."""
+
+    prompts: PromptSet
+    sentences: tuple[Attacked, ...]
+    source_digest: str
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done, in words."""
+        changed = [s for s in self.sentences if s.positions]
+        shown = "; ".join(f"{s.before!r} became {s.after!r}" for s in changed[:SHOWN])
+        told = f"text: {len(changed)} of {len(self.sentences)} sentences changed"
+        source = f", source {self.source_digest[:16]}" if self.source_digest else ""
+        return (f"{told}, prompts {self.prompts.digest[:16]}{source}" + (f", such as {shown}" if shown else ""),)
+
+
+def attack_prompts(tower: Backbone, prompts: PromptSet, rules: WordSwap, source: Source) -> AttackedPrompts:
+    """Attacks each sentence of each class on its own; class names and order stay.
+
+    Args:
+        tower: whose text tower the attacker reads.
+        prompts: clean prompts.
+        rules: budget and switches.
+        source: candidates.
+    """
+    reader = TextTower(tower)
+    done = {
+        text: attack_sentence(text, reader, source, rules, class_names=prompts.class_names)
+        for group in prompts.prompts
+        for text in group
+    }
+    after = tuple(tuple(done[text].after for text in group) for group in prompts.prompts)
+    return AttackedPrompts(PromptSet(prompts.class_names, after), tuple(done.values()), source.digest)
+
+
+@lru_cache(maxsize=8)
+def attacked_prompts(tower: Backbone, prompts: PromptSet, rules: WordSwap) -> AttackedPrompts:
+    """The same with the source that the rules name; made once for all batches of a cell.
+
+    Raises:
+        UnavailableError: the source's data or weights are not on this machine.
+    """
+    return attack_prompts(tower, prompts, rules, build_source(rules))
