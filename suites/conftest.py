@@ -7,9 +7,9 @@ from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.plugin import outcomes_folder
 
 # One attack is the fixture of many examples: it holds no state, so sharing it is fine.
-COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
-settings.register_profile("fast", max_examples=5, derandomize=True, **COMMON)
-settings.register_profile("nightly", max_examples=300, **COMMON)
+COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+settings.register_profile("fast", COMMON, max_examples=5, derandomize=True)
+settings.register_profile("nightly", COMMON, max_examples=300)
 settings.load_profile("fast")
 
 

@@ -6,6 +6,7 @@ examples. Victims here are small and exact, so that a broken law is the attack's
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
@@ -37,8 +38,8 @@ GRADIENT_FREE = {"noise"}  # a control that may break nothing
 def image_protocols() -> Iterator[Protocol]:
     """One protocol for each attack on images and each ball that it knows."""
     for name, info in ATTACKS.items():
-        template = next((p for p in protocols().values() if p.attack == name and p.threat.modality == "image"), None)
-        for norm in info.norms if template else ():
+        known = [p for p in protocols().values() if p.attack == name and p.threat.modality == "image"]
+        for template, norm in ((known[0], norm) for norm in info.norms if known):
             threat = template.threat.model_copy(update={"norm": norm})
             yield template.model_copy(update={"threat": threat, "id": f"{name}-{norm}"})
 
@@ -67,14 +68,13 @@ class Smooth(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
-        shapes = {"inner": (3 * SIDE * SIDE, 16), "outer": (16, CLASSES)}
-        for name, shape in shapes.items():
-            weight = torch.randn(*shape, generator=generator, dtype=torch.float64) / shape[0] ** 0.5
-            setattr(self, name, nn.Parameter(weight))
+        sizes = [3 * SIDE * SIDE, 16, CLASSES]
+        weights = [torch.randn(m, n, generator=generator, dtype=torch.float64) / m**0.5 for m, n in pairwise(sizes)]
+        self.inner, self.outer = (nn.Parameter(weight) for weight in weights)
 
     def forward(self, images: Tensor) -> Tensor:
-        inner: Tensor = torch.tanh(4 * (images.double() - 0.5).flatten(1) @ self.inner)
-        return 8 * inner @ self.outer
+        logits: Tensor = 8 * torch.tanh(4 * (images.double() - 0.5).flatten(1) @ self.inner) @ self.outer
+        return logits
 
 
 def pictures(seed: int, *, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -135,7 +135,7 @@ class Brightest(nn.Module):
     """Says which third of the picture's values is brightest: without a bound, any class can be reached."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return 10 * images.double().flatten(1).unflatten(1, (3, -1)).mean(2)
+        return 10 * images.double().view(len(images), 3, -1).mean(2)
 
 
 @given(seed=SEEDS)
@@ -173,7 +173,8 @@ def test_on_a_plane_an_attack_succeeds_exactly_beyond_the_distance(name: str, se
         if eps < Fraction(1, 1000):  # below, float32 images cannot tell the sides apart
             continue
         one = slice(i, i + 1)
-        result = attack_of(PROTOCOLS[name], eps, steps=20)(Plain(model), images[one], labels[one], KEYS[one])
+        attack, key = attack_of(PROTOCOLS[name], eps, steps=20), (KEYS[i],)
+        result = attack(Plain(model), images[one], labels[one], key)
         assert bool(result.success) == (share > 1)
 
 
