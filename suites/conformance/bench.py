@@ -18,7 +18,7 @@ from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method
 from vlm_gauntlet.methods.victims import BoundDefence
 
-PICTURES = 16
+PICTURES, FEWER, MANY_PASSES = 16, 8, 20  # fewer pictures for a defence of more passes than that
 EMBEDDED_SET = "fashion_mnist"
 BUDGETS = (1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
 

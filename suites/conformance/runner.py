@@ -8,7 +8,7 @@ from vlm_gauntlet.fixtures.errors import ContractError, UnavailableError
 from vlm_gauntlet.methods.registry import Method
 
 from . import attacked, calls
-from .bench import Bench, Material, default_material
+from .bench import FEWER, MANY_PASSES, PICTURES, Bench, Material, default_material
 from .report import Finding, Report, Status
 
 Check = Callable[[Bench], tuple[Status, str]]
@@ -51,14 +51,16 @@ def check_defence(
     Args:
         method: from `methods.registry.method(name)`.
         backbone: what to defend.
-        material: pictures to use; default: `default_material`.
+        material: pictures to use; default: `default_material`, fewer where the card declares many passes.
         progress: called with (check, its number, checks in all) before each check.
 
     Raises:
         UnavailableError: the defence needs a checkpoint that is not on this machine.
     """
     start = time.perf_counter()
-    bench = Bench(method, backbone, material or default_material(backbone))
+    cost = method.card.cost
+    many = cost is not None and cost.forward + cost.backward > MANY_PASSES
+    bench = Bench(method, backbone, material or default_material(backbone, FEWER if many else PICTURES))
     findings: list[Finding] = []
     for number, check in enumerate(CHECKS, 1):
         if progress:
