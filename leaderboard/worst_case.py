@@ -36,10 +36,14 @@ class WorstCase:
 
 
 def by_strength(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Outcomes in the order of attacker's knowledge, then protocol id."""
-    return sorted(
-        outcomes, key=lambda o: (KNOWLEDGE.index(o.cell.protocol.threat.knowledge), o.cell.protocol.id, o.key)
-    )
+    """Outcomes in the order of attacker's knowledge, controls after attacks, then by protocol id."""
+
+    def key(outcome: Outcome) -> tuple[int, bool, str, str]:
+        protocol = outcome.cell.protocol
+        control = protocol.labels == "pseudo" or protocol.attack == "noise"
+        return KNOWLEDGE.index(protocol.threat.knowledge), control, protocol.id, outcome.key
+
+    return sorted(outcomes, key=key)
 
 
 def robust_fractions(outcome: Outcome) -> dict[str, float]:
