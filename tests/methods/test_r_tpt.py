@@ -112,7 +112,7 @@ def test_truncation_moves_attacked_images_only(tiny_backbone: Backbone, images: 
 def test_more_views_to_differentiate_change_the_gradient_alone(
     tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
-    few, all_of_them = RTPT(tiny_backbone), RTPT(tiny_backbone, attack_views=64)
+    few, all_of_them = RTPT(tiny_backbone, attack_views=9), RTPT(tiny_backbone)
     assert not torch.allclose(gradient(few, images, prompts), gradient(all_of_them, images, prompts))
     inputs = images.clone().requires_grad_()
     values = [d(inputs, prompts, draws=Draws(KEYS, 1)) for d in (few, all_of_them)]
@@ -123,7 +123,7 @@ def test_with_all_views_the_gradient_is_that_of_the_vote(
     tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
     """Through features and weights, with the tuned prompt as a constant: built here from the plain parts."""
-    defence, inputs = RTPT(tiny_backbone, attack_views=64), images.clone().requires_grad_()
+    defence, inputs = RTPT(tiny_backbone), images.clone().requires_grad_()
     rendered = draw_views(inputs, Draws(KEYS, 1)).render(inputs, 16)
     features = F.normalize(tiny_backbone.encode_image(rendered.flatten(0, 1)), dim=-1).view(6, 64, -1)
     text = tuned_text_features(tiny_backbone, prompts, features, mean_entropy, share=0.1, lr=5e-3)
