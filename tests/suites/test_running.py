@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vlm_gauntlet.fixtures.backbone import Backbone
@@ -129,6 +130,17 @@ def test_a_lying_outcome_does_not_validate(cell: CellPlan, tmp_path: Path) -> No
     path.write_text(json.dumps(record))
     with pytest.raises(GauntletError, match="not the digest of the cell"):
         journal.outcomes()
+
+
+def test_an_attack_in_autocast_leaves_nothing_of_itself_in_the_scoring(
+    cell: CellPlan, tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    tiny_backbone._text_cache.clear()
+    half = replace(cell, protocol=cell.protocol.model_copy(update={"precision": "amp-fp16"}))
+    outcome = run_cell(half, Journal(tmp_path / "half"))
+    assert {weights.dtype for weights in tiny_backbone._text_cache.values()} == {torch.float32}
+    usual = run_cell(cell, Journal(tmp_path / "full"))
+    assert [s.clean for s in outcome.samples] == [s.clean for s in usual.samples]
 
 
 def test_a_mean_loss_puts_the_batch_size_into_the_key(cell: CellPlan) -> None:
