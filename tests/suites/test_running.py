@@ -138,6 +138,17 @@ def test_a_lying_outcome_does_not_validate(cell: CellPlan, tmp_path: Path) -> No
         journal.outcomes()
 
 
+def test_an_attack_in_autocast_leaves_nothing_of_itself_in_the_scoring(
+    cell: CellPlan, tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    tiny_backbone._text_cache.clear()
+    half = replace(cell, protocol=cell.protocol.model_copy(update={"precision": "amp-fp16"}))
+    outcome = run_cell(half, Journal(tmp_path / "half"))
+    assert {weights.dtype for weights in tiny_backbone._text_cache.values()} == {torch.float32}
+    usual = run_cell(cell, Journal(tmp_path / "full"))
+    assert [s.clean for s in outcome.samples] == [s.clean for s in usual.samples]
+
+
 def test_a_mean_loss_puts_the_batch_size_into_the_key(cell: CellPlan) -> None:
     averaged = replace(cell, protocol=cell.protocol.model_copy(update={"reduction": "mean"}))
     assert cell.load()[2].batch_size is None
