@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.learned_prompts import CONTEXT
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.visual_prompts import TokenStatistics, image_transformer, visual_prompts
 
@@ -61,6 +62,7 @@ class TAPT(Defence):
 
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """See Defence. The tuned prompts are a constant to autograd."""
+        prompts = self.sentences(prompts)
         with torch.no_grad():
             tuned = self.tune(images, prompts)
         return tuned.logits(self.backbone, images[:, None], prompts)[:, 0]
@@ -71,8 +73,15 @@ class TAPT(Defence):
 
     def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """Also through the loss and the step, which moves nearly by lr sign(g): a second derivative on six views."""
+        prompts = self.sentences(prompts)
         tuned = self.tune(images, prompts, unroll=True)
         return tuned.logits(self.backbone, images[:, None], prompts)[:, 0]
+
+    def sentences(self, prompts: PromptSet) -> PromptSet:
+        """What the text tower reads where no text is learned; learned context always stands for CONTEXT."""
+        if self.deviations["words"] == "dataset":
+            return prompts
+        return PromptSet.from_templates(list(prompts.class_names), [f"{CONTEXT} {{c}}."])
 
     def tune(self, images: Tensor, prompts: PromptSet, *, unroll: bool = False) -> DeepPrompts:
         """Images [B, 3, H, W] -> prompts after the step, a set for each image; `unroll` keeps the graph."""
