@@ -5,7 +5,7 @@ import shlex
 from fractions import Fraction
 
 from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.fixtures.protocols import Protocol, ThreatModel
+from vlm_gauntlet.fixtures.protocols import LEVELS, Protocol, ThreatModel
 from vlm_gauntlet.fixtures.records import Outcome
 
 from .statistics import Estimate
@@ -53,8 +53,13 @@ def protocol_words(protocol: Protocol) -> list[tuple[str, str]]:
         *([("attack on text", swap)] if swap else []),
         ("step size", f"{protocol.step_size} × ε = {step}"),
         ("start", "random point in the ball" if protocol.random_start else "the clean image"),
-        ("loss", f"{protocol.loss}, reduced by {protocol.reduction} over the batch"),
-        ("gradient", f"{protocol.gradient}, averaged over {protocol.eot} draw(s) of a randomised defence"),
+        ("level", f"{protocol.level}: {LEVELS[protocol.level]}" if protocol.level else "no attack"),
+        ("loss", _loss(protocol)),
+        (
+            "gradient",
+            f"{protocol.gradient}, averaged over {protocol.eot} {protocol.draws} draw(s) of a randomised "
+            f"defence; share of earlier gradients in a step: {protocol.momentum}",
+        ),
         ("selection", "last iterate" if protocol.selection == "final" else "any iterate that is misclassified"),
         ("precision", protocol.precision),
         ("scoring", f"{protocol.scoring_draws} fresh draw(s) where the defence is randomised, otherwise one"),
@@ -62,6 +67,14 @@ def protocol_words(protocol: Protocol) -> list[tuple[str, str]]:
         ("preprocessing", protocol.preprocessing),
         ("digest", protocol.digest),
     ]
+
+
+def _loss(protocol: Protocol) -> str:
+    parts = [f"{protocol.loss}, reduced by {protocol.reduction} over the batch"]
+    parts += [f"resting at a margin of {protocol.kappa}"] if protocol.kappa else []
+    parts += [f"with the defence's gate evaded at weight {protocol.evasion}"] if protocol.evasion else []
+    parts += ["away from the model's own answer"] if protocol.labels == "pseudo" else []
+    return ", ".join(parts)
 
 
 def command(outcome: Outcome) -> str:
