@@ -43,9 +43,9 @@ def run_batch(
     draws = protocol.scoring_draws if randomised else 1
     scoring = tuple(key_of(seed, "score", i) for i in batch.ids)
     with _metered(defence.backbone) as defence_cost:
-        clean = _score(defence, images, labels, prompts, scoring, draws)
+        clean, calm = _score(defence, images, labels, prompts, scoring, draws)
     read, seen = text.prompts if text else prompts, result.images if result else images
-    attacked = _score(defence, seen, labels, read, scoring, draws) if result or text else clean
+    attacked, moved = _score(defence, seen, labels, read, scoring, draws) if result or text else (clean, calm)
     telemetry = {} if result is None else dict(result.telemetry)
     if result is not None and protocol.threat.knowledge != "transfer":
         telemetry["undefended_gradient_norm"] = _undefended_gradient(undefended, prompts, images, labels)
@@ -53,6 +53,7 @@ def run_batch(
         telemetry |= {"repaired": result.repaired.float(), "success": result.success.float()}
     elif text is not None:  # no sentence leaves its budget: the search raises instead
         telemetry |= {"repaired": torch.zeros_like(labels), "success": attacked < draws}
+        telemetry["unread_text"] = (calm == moved).all(1)
     return BatchResult(
         samples=tuple(
             Sample(id=i, label=int(y), clean=int(c), attacked=int(a))
@@ -115,13 +116,14 @@ def _attack_text(
 
 def _score(
     defence: Defence, images: Tensor, labels: Tensor, prompts: PromptSet, keys: tuple[int, ...], draws: int
-) -> Tensor:
-    """How many of the scoring draws are right, for each sample [B]."""
-    right = torch.zeros_like(labels)
+) -> tuple[Tensor, Tensor]:
+    """How many of the scoring draws are right, for each sample [B], and the last draw's logits [B, K]."""
+    right, logits = torch.zeros_like(labels), torch.empty(0)
     with torch.no_grad():
         for call in range(draws):
-            right += defence(images, prompts, draws=Draws(keys, call)).argmax(1) == labels
-    return right
+            logits = defence(images, prompts, draws=Draws(keys, call))
+            right += logits.argmax(1) == labels
+    return right, logits
 
 
 def _undefended_gradient(undefended: Defence, prompts: PromptSet, images: Tensor, labels: Tensor) -> Tensor:
