@@ -91,6 +91,12 @@ def robust_above_clean(clean_accuracy: float, robust_accuracy: float) -> Indicat
     return _above("robust-above-clean", robust_accuracy - clean_accuracy, 0.0, meaning)
 
 
+def unread_text(same: Tensor) -> Indicator:
+    """Fraction of samples [B] whose logits are the very same under clean and attacked prompts. Threshold 0."""
+    meaning = "the attacked sentences change nothing: the method reads class names alone, or no word was changed"
+    return _above("unread-text", same.float().mean(), 0.0, meaning)
+
+
 def attack_indicators(
     telemetry: Mapping[str, Tensor], success: Tensor, repaired: Tensor, *, eps: float
 ) -> tuple[Indicator, ...]:
@@ -115,4 +121,6 @@ def attack_indicators(
         made.append(loss_not_rising(telemetry["first_loss"], telemetry["last_loss"], success))
     if "silent_success" in telemetry:
         made.append(silent_success(telemetry["silent_success"], success))
+    if "unread_text" in telemetry:
+        made.append(unread_text(telemetry["unread_text"]))
     return tuple(made)

@@ -45,18 +45,19 @@ def run_batch(
     draws = protocol.scoring_draws if randomised else 1
     scoring = tuple(key_of(seed, "score", i) for i in batch.ids)
     with _metered(defence.backbone) as defence_cost:
-        clean, logits = _score(defence, images, labels, prompts, scoring, draws)
+        clean, calm = _score(defence, images, labels, prompts, scoring, draws)
     read, seen = text.prompts if text else prompts, result.images if result else images
-    attacked = _score(defence, seen, labels, read, scoring, draws)[0] if result or text else clean
+    attacked, moved = _score(defence, seen, labels, read, scoring, draws) if result or text else (clean, calm)
     telemetry = {} if result is None else dict(result.telemetry)
     if result is not None:
-        telemetry["batch_gap"] = _batch_gap(defence, images, prompts, scoring, logits)
+        telemetry["batch_gap"] = _batch_gap(defence, images, prompts, scoring, calm)
     if result is not None and protocol.threat.knowledge != "transfer":
         telemetry["undefended_gradient_norm"] = _undefended_gradient(undefended, prompts, images, labels)
     if result is not None:
         telemetry |= {"repaired": result.repaired.float(), "success": result.success.float()}
     elif text is not None:  # no sentence leaves its budget: the search raises instead
         telemetry |= {"repaired": torch.zeros_like(labels), "success": attacked < draws}
+        telemetry["unread_text"] = (calm == moved).all(1)
     return BatchResult(
         samples=tuple(
             Sample(id=i, label=int(y), clean=int(c), attacked=int(a))

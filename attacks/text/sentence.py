@@ -43,6 +43,7 @@ def injected_names(before: str, after: str, class_names: Iterable[str]) -> list[
     """Class names, also in the plural, that stand more often in `after` than in `before`; case does not matter."""
 
     def count(name: str, text: str) -> int:
-        return len(re.findall(rf"(?<!\w){re.escape(name)}(?:e?s)?(?!\w)", text, re.IGNORECASE))
+        alone = rf"(?<!\w)(?<!\w-){re.escape(name)}(?:e?s)?(?!-?\w)"  # `t-shirt` does not hold the word `shirt`
+        return len(re.findall(alone, text, re.IGNORECASE))
 
     return [name for name in class_names if count(name, after) > count(name, before)]

@@ -1,0 +1,5 @@
+"""`python -m vlm_gauntlet.cli` is the `gauntlet` command."""
+
+from .main import app
+
+app()

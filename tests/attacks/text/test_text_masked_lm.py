@@ -1,0 +1,134 @@
+"""The masked language model: at which token its predictions are read, pieces, and the real classes of transformers."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from vlm_gauntlet.attacks.text.sources.masked_lm import MaskedLM
+from vlm_gauntlet.attacks.text.sources.registry import build_source
+from vlm_gauntlet.fixtures.errors import UnavailableError
+from vlm_gauntlet.fixtures.protocols import WordSwap
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+PAIRS = [("red", "crimson"), ("dog", "hound"), ("ball", "sphere"), ("pull", "push"), ("##over", "##down")]
+VOCABULARY = SPECIAL + [word for pair in PAIRS for word in pair]
+
+
+class Tokens:
+    """A word is its own piece; `pullover` is two."""
+
+    cls_token_id, sep_token_id = 2, 3
+
+    def tokenize(self, word: str) -> list[str]:
+        return ["pull", "##over"] if word == "pullover" else [word if word in VOCABULARY else "[UNK]"]
+
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]:
+        return [VOCABULARY.index(t) for t in tokens]
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return [VOCABULARY[i] for i in ids]
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        return " ".join(tokens).replace(" ##", "")
+
+    def get_vocab(self) -> dict[str, int]:
+        return {t: i for i, t in enumerate(VOCABULARY)}
+
+
+@dataclass
+class Echo:
+    """As a trained model does on unmasked text: predicts the token itself, then its neighbour in meaning."""
+
+    device: str = "cpu"
+
+    def __call__(self, ids: Tensor) -> SimpleNamespace:
+        other = torch.where(ids % 2 == 1, ids + 1, ids - 1)  # pairs begin at 5, an odd number
+        one_hot = torch.nn.functional.one_hot
+        size = len(VOCABULARY) + 1
+        return SimpleNamespace(logits=9.0 * one_hot(ids, size) + 6.0 * one_hot(other, size))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"weight": torch.ones(2)}
+
+
+def echo(index_shift: str, **fields: int) -> MaskedLM:
+    return MaskedLM(Echo(), Tokens(), index_shift=index_shift, **{"top": 2, "max_length": 30, **fields})
+
+
+def test_the_published_index_reads_the_word_before() -> None:
+    words = ("red", "dog", "ball")
+    assert echo("corrected")(words, 1) == ["hound"]
+    assert echo("as_coded")(words, 1) == ["red", "crimson"]
+    assert echo("corrected")(words, 0) == ["crimson"]
+    assert echo("as_coded")(words, 0) == []  # what stands at [CLS] is no word
+
+
+def test_a_word_of_two_pieces_gets_combinations_of_them() -> None:
+    found = echo("corrected")(("red", "pullover"), 1)
+    assert set(found) <= {"pulldown", "pushover", "pushdown"} and "pushdown" in found
+
+
+def test_improbable_tokens_are_pruned() -> None:
+    assert echo("corrected", top=len(VOCABULARY))(("red", "dog"), 1) == ["hound"]  # the others have a logit of 0
+
+
+def test_words_beyond_the_length_are_left_alone() -> None:
+    words = ("red", "dog", "ball")
+    assert echo("corrected", max_length=5)(words, 2) == ["sphere"]
+    assert echo("corrected", max_length=4)(words, 2) == []
+    assert echo("corrected", max_length=4)(words, 1) == ["hound"]
+
+
+def test_the_class_of_the_published_model(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
+    vocabulary = tmp_path / "vocab.txt"
+    letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
+    vocabulary.write_text("\n".join([*VOCABULARY, *letters]))
+    tokenizer = transformers.BertTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.tokenize("pullover") == ["pull", "##over"] and tokenizer.tokenize("dog") == ["dog"]
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.BertForMaskedLM(config).eval()
+    made = {s: MaskedLM(model, tokenizer, index_shift=s, top=40, max_length=30) for s in ("as_coded", "corrected")}
+    words = ("Red", "dog", "pullover", "zoo")
+    for source in made.values():
+        for position, word in enumerate(words):
+            found = source(words, position)
+            assert found == source(words, position)
+            assert all(c.isalnum() and c != word.lower() for c in found)
+    ids = torch.tensor([tokenizer(" ".join(words))["input_ids"]])
+    for shift, place in (("as_coded", 1), ("corrected", 2)):  # [CLS] red dog ...
+        top = model(ids).logits[0, place].topk(40)
+        tokens = tokenizer.convert_ids_to_tokens([i for v, i in zip(*top, strict=True) if v >= 0.3])
+        assert made[shift](words, 1) == [t for t in tokens if t.isalnum() and t != "dog"]
+    assert made["as_coded"].digest == made["corrected"].digest != echo("as_coded").digest
+
+
+def rules(index_shift: str = "corrected") -> WordSwap:
+    return WordSwap(source="masked-lm", index_shift=index_shift)
+
+
+def test_without_transformers_the_cell_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UnavailableError, match=r"pip install 'vlm-gauntlet\[text\]'"):
+        build_source(rules())
+
+
+def test_without_weights_the_cell_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
+
+    def absent(name: str, **fields: object) -> None:
+        assert fields == {"local_files_only": True, "use_safetensors": True}
+        raise OSError(f"{name} is not in the cache")
+
+    monkeypatch.setattr(transformers.BertForMaskedLM, "from_pretrained", absent)
+    with pytest.raises(UnavailableError, match="bert-base-uncased is not in the cache"):
+        build_source(rules())

@@ -1,0 +1,113 @@
+"""Cells that attack text: which tower the attacker reads, what is scored, and what cannot be run."""
+
+import pytest
+import torch
+
+from vlm_gauntlet.attacks.text.prompts import attacked_prompts
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.datasets import Batch
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.fixtures.protocols import Protocol, protocol, protocols
+from vlm_gauntlet.methods.base import Defence
+from vlm_gauntlet.methods.registry import method
+from vlm_gauntlet.suites.batch import run_batch
+from vlm_gauntlet.suites.journal import BatchResult
+from vlm_gauntlet.suites.reading import indicators_of
+
+CHARACTERS = protocol("text-char-1-white-box")
+
+
+@pytest.fixture
+def batch(images: torch.Tensor) -> Batch:
+    return Batch(tuple("abcdef"), images, torch.tensor([0, 1, 2, 3, 4, 0]))
+
+
+def run(name: str, backbone: Backbone, prompts: PromptSet, batch: Batch, asked: Protocol) -> BatchResult:
+    undefended = method("undefended").build(backbone)
+    return run_batch(method(name).build(backbone), undefended, prompts, batch, asked, seed=0)
+
+
+def test_clean_images_meet_the_attacked_prompts(tiny_backbone: Backbone, prompts: PromptSet, batch: Batch) -> None:
+    result = run("undefended", tiny_backbone, prompts, batch, CHARACTERS)
+    text = attacked_prompts(tiny_backbone, prompts, CHARACTERS.text)
+    with torch.no_grad():
+        right = tiny_backbone(batch.images, text.prompts).argmax(1) == batch.labels
+        clean = tiny_backbone(batch.images, prompts).argmax(1) == batch.labels
+    assert [s.attacked for s in result.samples] == right.int().tolist()
+    assert [s.clean for s in result.samples] == clean.int().tolist()
+    assert result.notes == text.notes
+    names = {i.name: i.fired for i in indicators_of(CHARACTERS, [result], draws=1)}
+    assert names["unread-text"] is False and names["out-of-ball"] is False and "zero-gradient" not in names
+
+
+def test_images_and_text_are_attacked_apart(tiny_backbone: Backbone, prompts: PromptSet, batch: Batch) -> None:
+    both = run("undefended", tiny_backbone, prompts, batch, protocol("sep-char-1-white-box-linf-4-255"))
+    pgd = run("undefended", tiny_backbone, prompts, batch, protocol("pgd-10-white-box-linf-4-255"))
+    assert both.telemetry == pgd.telemetry  # the image attack sees the clean prompts
+    assert both.notes == attacked_prompts(tiny_backbone, prompts, CHARACTERS.text).notes
+    assert both.attack_cost.backward == pgd.attack_cost.backward
+
+
+def test_a_defence_around_the_tower_is_attacked_by_transfer_alone(
+    tiny_backbone: Backbone, prompts: PromptSet, batch: Batch
+) -> None:
+    with pytest.raises(GauntletError, match="more than a tower"):
+        run("tte", tiny_backbone, prompts, batch, CHARACTERS)
+    moved = run("tte", tiny_backbone, prompts, batch, protocol("text-char-1-transfer"))
+    assert moved.notes == run("undefended", tiny_backbone, prompts, batch, CHARACTERS).notes
+
+
+class Retold(Defence):
+    """Reads class names alone, as learned prompts do."""
+
+    def forward(self, images: torch.Tensor, prompts: PromptSet) -> torch.Tensor:
+        return self.backbone(images, PromptSet.from_templates(prompts.class_names, ["{}"]))
+
+
+class Turned(Retold):
+    """A fine-tuned tower whose text features differ from the original's."""
+
+    @property
+    def tower(self) -> Backbone:
+        twin = self.backbone.tuned({})
+        twin.encode_text = lambda sentences: self.backbone.encode_text([s[::-1] for s in sentences])  # type: ignore[method-assign]
+        return twin
+
+
+def test_prompts_that_nobody_reads_are_noticed(tiny_backbone: Backbone, prompts: PromptSet, batch: Batch) -> None:
+    asked = protocol("text-char-1-transfer")
+    result = run_batch(Retold(tiny_backbone), method("undefended").build(tiny_backbone), prompts, batch, asked, seed=0)
+    assert {i.name for i in indicators_of(asked, [result], draws=1) if i.fired} == {"unread-text"}
+
+
+def test_white_box_reads_the_defences_own_tower(tiny_backbone: Backbone, prompts: PromptSet, batch: Batch) -> None:
+    undefended = method("undefended").build(tiny_backbone)
+    notes = [
+        run_batch(Turned(tiny_backbone), undefended, prompts, batch, protocol(p), seed=0).notes
+        for p in ("text-char-1-white-box", "text-char-1-transfer")
+    ]
+    assert notes[0] != notes[1]
+    assert notes[1] == attacked_prompts(tiny_backbone, prompts, CHARACTERS.text).notes
+
+
+def test_text_protocols_say_what_they_attack() -> None:
+    for name, asked in protocols().items():
+        assert (asked.text is not None) == name.startswith(("text-", "sep-"))
+        assert (asked.threat.modality == "both") == name.startswith("sep-")
+        assert asked.text is None or not asked.threat.harmless
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text": None}, "modality 'text'"),
+        ({"attack": "pgd"}, "goes beside an image attack"),
+        ({"threat": {**CHARACTERS.threat.model_dump(), "modality": "image"}}, "modality 'image'"),
+        ({"text": {"source": "masked-lm"}}, "index_shift"),
+        ({"text": {"source": "characters", "index_shift": "corrected"}}, "index_shift"),
+    ],
+)
+def test_a_protocol_that_contradicts_itself_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Protocol.model_validate(CHARACTERS.model_dump() | fields)
