@@ -13,10 +13,10 @@ from .worst_case import attacked_fractions, robust_fractions, worst_fractions
 # Red: the number beside them is no evidence of robustness, until an adaptive attack without them does as well.
 MASKING = frozenset(
     {"dead-gradient", "zero-gradient", "robust-above-clean", "noise-suffices", "label-leak",
-     "batch-dependent", "unbounded-attack-fails", "gradients-mislead"}
+     "batch-dependent", "unbounded-attack-fails", "gradients-mislead", "no-adaptive-attack"}
 )  # fmt: skip
 # Red whatever else was run: they speak of the defence or of all attacks, not of one.
-FINAL = frozenset({"batch-dependent", "unbounded-attack-fails", "gradients-mislead"})
+FINAL = frozenset({"batch-dependent", "unbounded-attack-fails", "gradients-mislead", "no-adaptive-attack"})
 CHANCE = 0.05
 UNBOUNDED = Fraction(1, 2)  # from here on every image can become a grey one: nothing may survive
 NOISE = "noise"  # the attack that draws random starts and takes no gradient

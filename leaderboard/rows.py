@@ -170,6 +170,10 @@ def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
         + label_leak(levels["T0"])
         + list(across)
     )
+    card = card_of(cell.method)
+    if informed and not kinds["adaptive"] and (card is None or card.paradigm in TEST_TIME):
+        meaning = "nobody attacked this defence knowing how it works"
+        flags.append(Flag("no-adaptive-attack", "this row", meaning, masking=True))
     masked_by = unanswered(flags, kinds["adaptive"], outcomes)
     attacks = [o for o in outcomes if o.cell.protocol.threat.knowledge != "none"]
     difference = different_samples(attacks) if attacks else ""
@@ -182,9 +186,6 @@ def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
         state = "not comparable"
     elif masked_by:
         state = "masked"
-    card = card_of(cell.method)
-    if attacks and not kinds["adaptive"] and (card is None or card.paradigm in TEST_TIME):
-        flags.append(Flag("no-adaptive-attack", "this row", "nobody attacked this defence knowing how it works"))
     fractions = [s.clean / outcomes[0].draws for s in outcomes[0].samples]
     return Row(
         method=cell.method, backbone=cell.backbone, dataset=cell.dataset, threat=threat, seed=cell.seed, state=state,

@@ -50,8 +50,8 @@ def test_rows_that_cannot_rank_come_last() -> None:
         [
             outcome("1111", PGD, method="masked", indicators=[fired("dead-gradient")]),
             outcome("1111", TRANSFER, method="transfer"),
-            outcome("1000", PGD, method="weak"),
-            outcome("1100", PGD, method="strong"),
+            outcome("1000", ADAPTIVE, method="weak"),
+            outcome("1100", ADAPTIVE, method="strong"),
         ]
     )
     assert [r.method for r in found] == ["strong", "weak", "masked", "transfer"]
@@ -85,7 +85,8 @@ def test_more_budget_that_helps_is_flagged_on_the_larger() -> None:
 
 
 def test_test_time_defence_without_adaptive_attack_is_flagged() -> None:
-    assert [f.name for f in only(outcome("10", PGD, method="ttc")).flags] == ["no-adaptive-attack"]
+    row = only(outcome("10", PGD, method="ttc"))
+    assert row.state == "masked" and [f.name for f in row.masked_by] == ["no-adaptive-attack"]
     assert not only(outcome("10", PGD, method="tecoa")).flags
 
 
