@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from vlm_gauntlet import attacks
+from vlm_gauntlet.attacks.text.sources.registry import build_source
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Dataset, dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
@@ -59,7 +60,7 @@ class CellPlan:
         """Loads backbone and data set, builds the defence.
 
         Raises:
-            UnavailableError: weights or data are not on this machine.
+            UnavailableError: weights, data or the words of an attack on text are not on this machine.
         """
         backbone, data = load_backbone(self.backbone_name, self.device), dataset(self.dataset_name)
         if data.retrieval:
@@ -69,11 +70,12 @@ class CellPlan:
             )  # fmt: skip
         defence = self.method.build(backbone).to(self.device)
         coupled = defence.batch_coupled or self.protocol.reduction == "mean"
+        text = self.protocol.text
         cell = Cell(
             method=self.method.label, method_digest=self.method.digest, backbone=backbone.name,
             backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
-            prompts_digest=data.prompted(self.protocol.prompts).digest, protocol=self.protocol, seed=self.seed,
-            limit=self.limit,
+            prompts_digest=data.prompted(self.protocol.prompts).digest, protocol=self.protocol,
+            text_source_digest=build_source(text).digest if text else "", seed=self.seed, limit=self.limit,
             batch_size=self.batch_size if coupled else None, code_digest=_code_digest(),
         )  # fmt: skip
         return defence, data, cell

@@ -1,5 +1,7 @@
 """Cells that attack text: which tower the attacker reads, what is scored, and what cannot be run."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Protocol, protocol, protocols
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import method
+from vlm_gauntlet.suites import running
 from vlm_gauntlet.suites.batch import run_batch
 from vlm_gauntlet.suites.journal import BatchResult
 from vlm_gauntlet.suites.reading import indicators_of
@@ -89,6 +92,15 @@ def test_white_box_reads_the_defences_own_tower(tiny_backbone: Backbone, prompts
     ]
     assert notes[0] != notes[1]
     assert notes[1] == attacked_prompts(tiny_backbone, prompts, CHARACTERS.text).notes
+
+
+def test_the_data_behind_the_words_is_part_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = running.plan(["undefended"], "miniclip-vit", ["digits"], ["text-char-1-transfer"], limit=2)[0]
+    cell = asked.load()[2]
+    assert cell.text_source_digest == ""  # misspellings come from the code, which has a digest of its own
+    monkeypatch.setattr(running, "build_source", lambda rules: SimpleNamespace(digest=f"words of {rules.source}"))
+    other = asked.load()[2]
+    assert other.text_source_digest == "words of characters" and other.key != cell.key
 
 
 def test_text_protocols_say_what_they_attack() -> None:

@@ -1,5 +1,7 @@
 """From the rules of a protocol to the source that they name."""
 
+from functools import cache
+
 from vlm_gauntlet.fixtures.protocols import WordSwap
 
 from .base import Source
@@ -8,8 +10,9 @@ from .masked_lm import MaskedLM
 from .wordnet import WordNet
 
 
+@cache
 def build_source(rules: WordSwap) -> Source:
-    """The source of candidates.
+    """The source of candidates; made once in a process.
 
     Raises:
         UnavailableError: its data or weights are not on this machine.

@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.attacks.text.prompts import attack_prompts
 from vlm_gauntlet.attacks.text.sources.masked_lm import MaskedLM
 from vlm_gauntlet.attacks.text.sources.registry import build_source
+from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import UnavailableError
+from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import WordSwap
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -84,7 +87,7 @@ def test_words_beyond_the_length_are_left_alone() -> None:
     assert echo("corrected", max_length=4)(words, 1) == ["hound"]
 
 
-def test_the_class_of_the_published_model(tmp_path: Path) -> None:
+def test_the_class_of_the_published_model(tmp_path: Path, tiny_backbone: Backbone, prompts: PromptSet) -> None:
     transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
     vocabulary = tmp_path / "vocab.txt"
     letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
@@ -110,6 +113,9 @@ def test_the_class_of_the_published_model(tmp_path: Path) -> None:
         tokens = tokenizer.convert_ids_to_tokens([i for v, i in zip(*top, strict=True) if v >= 0.3])
         assert made[shift](words, 1) == [t for t in tokens if t.isalnum() and t != "dog"]
     assert made["as_coded"].digest == made["corrected"].digest != echo("as_coded").digest
+    attacked = attack_prompts(tiny_backbone, prompts, rules("as_coded"), made["as_coded"])
+    assert attacked.source_digest == made["as_coded"].digest
+    assert any(s.positions for s in attacked.sentences)
 
 
 def rules(index_shift: str = "corrected") -> WordSwap:
