@@ -41,7 +41,7 @@ def _obstacles(reported: ReportedProtocol) -> Iterator[str]:
     if unknown := reported.unknown_fields():
         yield f"the source does not say: {', '.join(unknown)}"
     if reported.modality not in ("image", "none", "unknown"):
-        yield f"attacks on {reported.modality} are not built yet"
+        yield f"no protocol of ours stands for a reported attack on {reported.modality} yet"
     if reported.quantised is True:
         yield "images that pass through 8 bits are not built yet"
     if reported.precision not in (*PRECISION, "unknown"):

@@ -66,6 +66,10 @@ class COLA(Defence):
             plan = self.plan(1 - similarity, rows, columns)
         return self._pooled(similarity, plan * (rows / rows.detach())[..., None])
 
+    def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Also through Sinkhorn's rounds."""
+        return self.forward(images, prompts)
+
     def problems(self, images: Tensor, prompts: PromptSet) -> tuple[Tensor, Tensor, Tensor]:
         """One transport problem for each image and class: similarities [B, K, N, M], marginals [B, K, N], [B, K, M]."""
         bank = self.bank(prompts)
