@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -147,13 +148,19 @@ def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
             where="--method", fix="retrieval compares features, and this method gives logits",
         )  # fmt: skip
     tower = backbone if undefended else defence.tower
-    own = "".join(sha256(Path(__file__).with_name(name).read_bytes()) for name in ("retrieval.py", "recall.py"))
     cell = RetrievalCell(
         method=chosen.label, method_digest=chosen.digest, backbone=backbone.name, backbone_digest=backbone.digest,
         dataset=data.name, dataset_digest=data.digest, attack=setting.attack, eps=setting.eps, text=setting.text,
-        seed=setting.seed, limit=setting.limit, code_digest=sha256((code_digest() + own).encode()),
+        seed=setting.seed, limit=setting.limit, code_digest=_digest(),
     )  # fmt: skip
     return tower, data, cell
+
+
+@cache
+def _digest() -> str:
+    """Of the code that every evaluation depends on."""
+    own = [sha256(Path(__file__).with_name(name).read_bytes()) for name in ("retrieval.py", "recall.py")]
+    return sha256("".join([code_digest(), *own]).encode())
 
 
 def _evaluate(
@@ -167,7 +174,7 @@ def _evaluate(
 
     def decide(features: Tensor) -> Tensor:
         """Similarity with the nearest clean caption of each image of the set."""
-        groups = (features @ texts.T).split([len(group) for group in captions], dim=1)
+        groups = torch.split(features @ texts.T, [len(group) for group in captions], dim=1)
         return torch.stack([group.amax(1) for group in groups], dim=1)
 
     clean, moved, after = [], [], []
