@@ -12,12 +12,24 @@ from .base import Attack
 from .ensembles import Ensemble, fare, randomised, standard, tecoa
 from .fab import FABT
 from .losses import LOSSES, TARGETED
+from .multimodal.ascent import PairAscent
+from .multimodal.co_attack import CoAttack
+from .multimodal.sga import SGA
 from .noise import Noise
 from .pgd import PGD, RESTING
 from .rays import RayS
 from .square import Square
 
 ALWAYS = {"reduction": "sum", "precision": "fp32", "evasion": 0, "kappa": 0, "momentum": 0}
+PAIRED = {
+    **ALWAYS,
+    "loss": "none",
+    "selection": "final",
+    "random_start": True,
+    "restarts": 1,
+    "eot": 1,
+    "labels": "true",
+}
 APGD = {**ALWAYS, "step_size": Fraction(2), "random_start": True, "selection": "any-iterate"}
 
 
@@ -82,6 +94,19 @@ def _fab(protocol: Protocol, eot: int) -> Attack:
 def _ensemble(recipe: Callable[[Ensemble, int], dict[str, Attack]]) -> Callable[[Protocol, int], Attack]:
     def make(protocol: Protocol, eot: int) -> Attack:
         return Ensemble(protocol.threat.norm, float(protocol.threat.eps), recipe, steps=protocol.steps, eot=eot)
+
+    return make
+
+
+def _paired(kind: type[PairAscent]) -> Callable[[Protocol, int], Attack]:
+    def make(protocol: Protocol, eot: int) -> Attack:
+        if protocol.threat.modality != "both":
+            raise GauntletError(
+                f"{protocol.attack} with modality {protocol.threat.modality!r}", expected="modality both, and [text]",
+                where=f"protocol {protocol.id}", fix="it attacks images with an eye on their sentences; give both",
+            )  # fmt: skip
+        eps, step_size = float(protocol.threat.eps), float(protocol.step_size)
+        return kind(protocol.threat.norm, eps, steps=protocol.steps, step_size=step_size)
 
     return make
 
@@ -182,6 +207,22 @@ _INFOS = (
         ("linf",),
         {**ALWAYS, "loss": "none", "selection": "any-iterate", "random_start": False, "restarts": 1},
         lambda protocol, _: RayS(protocol.threat.norm, float(protocol.threat.eps), queries=protocol.steps),
+    ),
+    AttackInfo(
+        "co-attack",
+        "Images driven away from themselves and from their attacked sentence, in the tower's features",
+        "Zhang et al. 2022, arXiv:2206.09391",
+        ("linf",),
+        PAIRED,
+        _paired(CoAttack),
+    ),
+    AttackInfo(
+        "sga",
+        "Images and their scaled copies driven away from all their attacked sentences, in the tower's features",
+        "Lu et al. 2023, arXiv:2307.14061",
+        ("linf",),
+        PAIRED,
+        _paired(SGA),
     ),
 )
 ATTACKS: dict[str, AttackInfo] = {info.name: info for info in _INFOS}

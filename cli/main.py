@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 
-from . import board, check, claims, data, doctor, lists, run, schema, train
+from . import board, check, claims, data, doctor, lists, retrieval, run, schema, train
 from .console import errors
 
 
@@ -48,6 +48,7 @@ def main(
       gauntlet doctor
       gauntlet run --tier fast --method undefended --method tecoa
       gauntlet board --outcomes outcomes --out site --text
+      gauntlet retrieval --attack sga
 
     \b
     Your own defence, without touching this repository:
@@ -69,6 +70,7 @@ def main(
 
 
 app.command("run")(run.run)
+app.command("retrieval")(retrieval.retrieval)
 app.command("board")(board.board)
 app.command("check")(check.check)
 for listing in (lists.methods, lists.attacks, lists.datasets, lists.protocols, lists.backbones):

@@ -12,6 +12,8 @@ from vlm_gauntlet.attacks.balls import lp_norm
 from vlm_gauntlet.attacks.base import AttackResult
 from vlm_gauntlet.attacks.build import build_attack
 from vlm_gauntlet.attacks.losses import cross_entropy
+from vlm_gauntlet.attacks.multimodal.ascent import PairAscent
+from vlm_gauntlet.attacks.multimodal.paired import Paired
 from vlm_gauntlet.attacks.text.prompts import AttackedPrompts, attacked_prompts
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import Batch
@@ -25,6 +27,7 @@ from vlm_gauntlet.methods.victims import BoundDefence
 
 from .journal import BatchResult
 
+PAIRED = ("co-attack", "sga")  # their losses are of another size than the cross-entropy; no gradient is compared
 HALF = {"bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
 
@@ -33,15 +36,16 @@ def run_batch(
 ) -> BatchResult:
     """Attacks and scores a batch. The result depends on sample ids and seed, not on the batch's size or order.
 
-    An attack on both images and text attacks the images against the clean prompts, and the two do not meet before
-    scoring: Sep-Attack, as MMCoA tests it.
+    Prompts are attacked once, whatever the image, as MMCoA tests it. Of the attacks on both images and text, Co-Attack
+    and SGA read the attacked prompt of the true class while they attack the image; with any other the two do not meet
+    before scoring (Sep-Attack).
     """
     device = defence.backbone.device
     images, labels = batch.images.to(device), batch.labels.to(device)
     randomised = defence.card.randomised
     with _metered(defence.backbone) as attack_cost:
-        result = _attack(defence, undefended, prompts, images, labels, batch.ids, protocol, seed)
         text = _attack_text(defence, undefended, prompts, protocol)
+        result = _attack(defence, undefended, prompts, text, images, labels, batch.ids, protocol, seed)
     draws = protocol.scoring_draws if randomised else 1
     scoring = tuple(key_of(seed, "score", i) for i in batch.ids)
     with _metered(defence.backbone) as defence_cost:
@@ -51,7 +55,7 @@ def run_batch(
     telemetry = {} if result is None else dict(result.telemetry)
     if result is not None:
         telemetry["batch_gap"] = _batch_gap(defence, images, prompts, scoring, calm)
-    if result is not None and protocol.threat.knowledge != "transfer":
+    if result is not None and protocol.threat.knowledge != "transfer" and protocol.attack not in PAIRED:
         telemetry["undefended_gradient_norm"] = _undefended_gradient(undefended, prompts, images, labels)
     if result is not None:
         telemetry |= {"repaired": result.repaired.float(), "success": result.success.float()}
@@ -80,6 +84,7 @@ def _attack(
     defence: Defence,
     undefended: Defence,
     prompts: PromptSet,
+    text: AttackedPrompts | None,
     images: Tensor,
     labels: Tensor,
     ids: tuple[str, ...],
@@ -88,14 +93,18 @@ def _attack(
 ) -> AttackResult | None:
     target = undefended if protocol.threat.knowledge == "transfer" else defence
     keys = tuple(key_of(seed, "attack", i) for i in ids)
+    attack = build_attack(protocol, deterministic=not target.card.randomised)
+    if attack is None:
+        return None
+    if isinstance(attack, PairAscent) and text is not None:
+        tower, read = _known_tower(defence, undefended, protocol), text.prompts
+        paired = Paired(tower, tower.text_features(read)[labels], lambda features: tower.classify(features, read))
+        return attack(paired, images, labels, keys)
     period = protocol.eot if protocol.draws == "fixed" else 0
     victim = BoundDefence(target, prompts, keys, protocol.gradient, period)
     if protocol.labels == "pseudo":
         with torch.no_grad():
             labels = victim(images).argmax(1)
-    attack = build_attack(protocol, deterministic=not target.card.randomised)
-    if attack is None:
-        return None
     with torch.autocast(images.device.type, HALF.get(protocol.precision), enabled=protocol.precision in HALF):
         return attack(victim, images, labels, keys)
 
@@ -103,22 +112,27 @@ def _attack(
 def _attack_text(
     defence: Defence, undefended: Defence, prompts: PromptSet, protocol: Protocol
 ) -> AttackedPrompts | None:
-    """The prompts that the attacker makes from the text tower he knows.
+    """The prompts that the attacker makes from the text tower he knows."""
+    if protocol.text is None:
+        return None
+    return attacked_prompts(_known_tower(defence, undefended, protocol), prompts, protocol.text)
+
+
+def _known_tower(defence: Defence, undefended: Defence, protocol: Protocol) -> Backbone:
+    """The tower whose features an attacker of text reads.
 
     Raises:
         GauntletError: white-box, and the defence is more than a tower: the attack would not see it.
     """
-    if protocol.text is None:
-        return None
     if protocol.threat.knowledge == "transfer" or defence.card.paradigm == "undefended":
-        return attacked_prompts(undefended.backbone, prompts, protocol.text)
+        return undefended.backbone
     if not defence.offers("tower"):
         raise GauntletError(
             f"{defence.card.id} is more than a tower: the attack on text reads the tower alone",
             expected="the undefended model or a fine-tuned one", where=f"protocol {protocol.id}",
             fix="use the protocol whose name says transfer",
         )  # fmt: skip
-    return attacked_prompts(defence.tower, prompts, protocol.text)
+    return defence.tower
 
 
 def _score(

@@ -76,7 +76,7 @@ class CellPlan:
             backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
             prompts_digest=data.prompted(self.protocol.prompts).digest, protocol=self.protocol,
             text_source_digest=build_source(text).digest if text else "", seed=self.seed, limit=self.limit,
-            batch_size=self.batch_size if coupled else None, code_digest=_code_digest(),
+            batch_size=self.batch_size if coupled else None, code_digest=code_digest(),
         )  # fmt: skip
         return defence, data, cell
 
@@ -172,7 +172,7 @@ def _run(
             done.append(result)
         if progress:
             progress(sum(len(r.samples) for r in done[: index + 1]), plan.limit)
-    outcome = _outcome(plan, cell, done, randomised=defence.card.randomised, command=command or _this_command())
+    outcome = _outcome(plan, cell, done, randomised=defence.card.randomised, command=command or this_command())
     journal.write(outcome)
     return outcome
 
@@ -213,12 +213,13 @@ def device_name(device: str) -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def _this_command() -> str:
+def this_command() -> str:
+    """This process's own command line, as somebody would type it."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 @cache
-def _code_digest() -> str:
+def code_digest() -> str:
     """Digest of the code that every cell depends on: attacks, and the contracts of the defences."""
     room = Path(attacks.__file__).parent
     common = ("base.py", "victims.py", "checkpoints.py", "prompt_tuning.py", "views.py")

@@ -15,7 +15,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.suites import running
 
 COMMANDS = ("run", "board", "check", "methods", "attacks", "datasets", "protocols", "backbones", "train",
-            "train-miniclip", "doctor", "schema", "data get")  # fmt: skip
+            "train-miniclip", "doctor", "schema", "data get", "retrieval")  # fmt: skip
 CELL = ("--backbone", "miniclip-vit", "--dataset", "digits", "--protocol", "clean", "--limit", "4")
 
 MINE = """

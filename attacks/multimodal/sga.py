@@ -1,0 +1,44 @@
+"""Set-level Guidance Attack (Lu et al. 2023, arXiv:2307.14061): images at several scales leave all their sentences."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlm_gauntlet.fixtures.draws import Draws
+
+from .ascent import PairAscent
+from .paired import Paired
+
+
+@dataclass
+class SGA(PairAscent):
+    """Minus the cosines with all attacked sentences of an image, summed over the image and its scaled copies.
+
+    Args:
+        scales: of the copies, beside the image itself.
+        noise: standard deviation of the Gaussian noise that a copy gets before it is resized.
+    """
+
+    aims_text: ClassVar[bool] = True
+
+    scales: tuple[float, ...] = (0.5, 0.75, 1.25, 1.5)
+    noise: float = 0.05
+
+    def guide(self, sentences: Tensor) -> Tensor:
+        """See PairAscent. The sum of cosines is the cosine with the sum, up to its length."""
+        return sentences.sum(0)
+
+    def loss(self, victim: Paired, images: Tensor, clean: Tensor, draws: Draws) -> Tensor:
+        """See PairAscent."""
+        copies = [images, *(self._scaled(images, scale, draws) for scale in self.scales)]
+        cosines = [(victim.features(copy) * victim.guides).sum(1) for copy in copies]
+        return -sum(cosines[1:], start=cosines[0])
+
+    def _scaled(self, images: Tensor, scale: float, draws: Draws) -> Tensor:
+        """A noisy copy, resized (bicubic), clipped to [0,1] and resized back."""
+        side, noisy = images.shape[-2:], images + self.noise * draws.normal(images)
+        size = [max(1, int(scale * length)) for length in side]
+        resized = F.interpolate(noisy, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
+        return F.interpolate(resized, size=side, mode="bicubic", align_corners=False)

@@ -1,0 +1,98 @@
+"""`gauntlet retrieval`: image-text retrieval of a tower, before and after images and captions were attacked."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .console import out, quiet, table
+from .device import Device
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from rich.progress import Progress, TaskID
+
+    from vlm_gauntlet.suites.retrieval import RetrievalOutcome
+
+
+def retrieval(
+    attack: Annotated[list[str], typer.Option(help="sep, co-attack or sga; repeatable")],
+    method: Annotated[str, typer.Option(help="undefended, or a method that tunes the image tower")] = "undefended",
+    backbone: Annotated[
+        str, typer.Option(help="miniclip-vit, miniclip-cnn or open_clip:<model>/<pretrained>")
+    ] = "miniclip-vit",
+    dataset: Annotated[str, typer.Option(help="a set with captions")] = "emoji_captions",
+    eps: Annotated[str, typer.Option(help="L-inf radius in [0,1]")] = "2/255",
+    words: Annotated[int, typer.Option(min=1, help="words that may change in a caption")] = 1,
+    source: Annotated[
+        Literal["characters", "wordnet", "masked-lm"], typer.Option(help="where candidates for a word come from")
+    ] = "characters",
+    limit: Annotated[int, typer.Option(min=1, help="first N images, with all their captions")] = 32,
+    seed: Annotated[int, typer.Option(help="seed of the random starts")] = 0,
+    device: Device = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    outcomes: Annotated[Path, typer.Option(help="folder of outcomes; finished ones are taken from it")] = Path(
+        "outcomes"
+    ),
+) -> None:
+    """Attacks images and captions together and prints R@1, R@5, R@10 both ways, with both attack success rates.
+
+    `drop` is clean minus attacked R@k, in points (Co-Attack's success rate). `lost` is, of the queries right within k
+    before the attack, the share wrong after it (SGA's). Numbers of one kind do not compare with those of the other.
+
+    Example: gauntlet retrieval --attack sep --attack co-attack --attack sga --limit 32
+    """
+    from rich.progress import Progress
+
+    from vlm_gauntlet.fixtures.protocols import WordSwap
+    from vlm_gauntlet.suites.retrieval import Setting, run_retrieval
+
+    shift: Literal["none", "corrected"] = "corrected" if source == "masked-lm" else "none"
+    rules = WordSwap(source=source, index_shift=shift, budget=words)
+    finished = []
+    with Progress(transient=True, disable=quiet()) as bar:
+        for name in dict.fromkeys(attack):
+            task = bar.add_task(f"images under {name}", total=limit)
+            advance = partial(_advance, bar, task)
+            setting = Setting(method, backbone, dataset, name, _fraction(eps), rules, limit, seed, device, batch_size)
+            finished.append(run_retrieval(setting, outcomes, progress=advance))
+    _report(finished, outcomes)
+
+
+def _advance(bar: "Progress", task: "TaskID", done: int, in_all: int) -> None:
+    bar.update(task, completed=done, total=in_all)
+
+
+def _fraction(text: str) -> "Fraction":
+    from fractions import Fraction
+
+    from vlm_gauntlet.fixtures.errors import GauntletError
+
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise GauntletError(
+            f"eps {text!r}", expected="a fraction of the pixel range", where="--eps", fix="write it as 2/255"
+        ) from None
+
+
+def _report(finished: "list[RetrievalOutcome]", folder: Path) -> None:
+    from vlm_gauntlet.suites.recall import DEFINITIONS, KS
+    from vlm_gauntlet.suites.retrieval import FOLDER
+
+    lines = []
+    for o in finished:
+        for way, ranks in (("image to text", o.image_to_text), ("text to image", o.text_to_image)):
+            for k in KS:
+                lost = ranks.lost(k)
+                shares = (ranks.clean_recall(k), ranks.attacked_recall(k), ranks.drop(k))
+                numbers = [f"{100 * share:.1f}" for share in shares]
+                last = "-" if lost is None else f"{100 * lost:.1f}"
+                lines.append((o.cell.attack, way, ranks.n, f"R@{k}", *numbers, last))
+    table(lines, ("attack", "queries", "n", "", "clean %", "attacked %", "drop", "lost %"))
+    for o in finished:
+        out.print(f"{o.cell.attack}: {o.captions_changed} of {o.text_to_image.n} captions changed")
+    out.print("\n".join(["", *(f"{name}: {meaning}" for name, meaning in DEFINITIONS.items())]))
+    out.print(f"\n{len(finished)} outcomes in {folder / FOLDER}/")

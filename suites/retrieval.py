@@ -1,0 +1,208 @@
+"""Image-text retrieval under attack: R@k both ways of a tower, before and after its images and captions were attacked.
+
+The attacker knows the tower (white-box). Every image is attacked, also one that was wrong before.
+"""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from functools import cache
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from vlm_gauntlet.attacks.multimodal.pairs import attack_pairs
+from vlm_gauntlet.attacks.multimodal.recipes import recipe
+from vlm_gauntlet.attacks.text.reader import TextTower
+from vlm_gauntlet.attacks.text.sources.registry import build_source
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.backbones import load_backbone
+from vlm_gauntlet.fixtures.datasets import Dataset, Example, dataset, to_tensor
+from vlm_gauntlet.fixtures.draws import key_of
+from vlm_gauntlet.fixtures.errors import GauntletError, reading
+from vlm_gauntlet.fixtures.files import sha256, write_atomically
+from vlm_gauntlet.fixtures.protocols import ExactFraction, WordSwap
+from vlm_gauntlet.fixtures.records import Provenance
+from vlm_gauntlet.methods.registry import method
+
+from .recall import Ranks, ranks
+from .running import VERSIONS, code_digest, device_name, this_command
+
+FOLDER = "retrieval"  # inside a folder of outcomes
+
+
+class RetrievalCell(BaseModel):
+    """One evaluation, complete. Its key is a digest of everything that may change the result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    method: str
+    method_digest: str
+    backbone: str
+    backbone_digest: str
+    dataset: str
+    dataset_digest: str
+    attack: str = Field(description="sep, co-attack or sga")
+    eps: ExactFraction = Field(ge=0, description="L-inf radius in [0,1] at the backbone's resolution")
+    text: WordSwap
+    seed: int
+    limit: int = Field(ge=1, description="first n images of the data set, with all their captions")
+    code_digest: str
+
+    @property
+    def key(self) -> str:
+        """Digest of every field."""
+        return sha256(self.model_dump_json().encode())[:32]
+
+
+class RetrievalOutcome(BaseModel):
+    """What an evaluation gave; all metrics follow from the ranks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 1
+    key: str
+    cell: RetrievalCell
+    image_to_text: Ranks
+    text_to_image: Ranks
+    captions_changed: int = Field(ge=0)
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An evaluation before anything heavy was loaded: names, and the attacker's budget."""
+
+    method: str
+    backbone: str
+    dataset: str
+    attack: str
+    eps: Fraction
+    text: WordSwap
+    limit: int
+    seed: int = 0
+    device: str = "cpu"
+    batch_size: int = 16
+
+
+def run_retrieval(
+    setting: Setting, folder: Path, *, progress: Callable[[int, int], None] | None = None
+) -> RetrievalOutcome:
+    """Runs an evaluation, or takes it from the folder.
+
+    Args:
+        setting: what to run.
+        folder: of outcomes; the file lies in its part `retrieval`.
+        progress: called with (images done, images in all) after each batch.
+
+    Raises:
+        UnavailableError: weights, data or candidate words are not on this machine.
+        GauntletError: the data set has no captions, or the method is more than a tower.
+    """
+    recipe(setting.attack)  # a wrong name costs no loading
+    tower, data, cell = _load(setting)
+    path = folder / FOLDER / f"{cell.key}.json"
+    if path.is_file():
+        with reading("a retrieval outcome", path, expected="whole JSON", fix="move it away and run again"):
+            return RetrievalOutcome.model_validate_json(path.read_bytes())
+    examples = list(islice(data, setting.limit))
+    if bare := [example.id for example in examples if not example.captions]:
+        raise GauntletError(
+            f"images without captions: {', '.join(bare[:3])}", expected="a caption for each image",
+            where=f"data set {data.name}", fix="leave them out of the set",
+        )  # fmt: skip
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        to_text, to_image, changed = _evaluate(tower, examples, setting, progress)
+    outcome = RetrievalOutcome(
+        key=cell.key, cell=cell, image_to_text=to_text, text_to_image=to_image, captions_changed=changed,
+        provenance=Provenance(
+            made=datetime.now(UTC).replace(microsecond=0), device=device_name(setting.device),
+            versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+            command=this_command(), batch_size=setting.batch_size,
+        ),
+    )  # fmt: skip
+    write_atomically(path, (outcome.model_dump_json(indent=1) + "\n").encode())
+    return outcome
+
+
+def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
+    chosen, data = method(setting.method), dataset(setting.dataset)
+    if not data.retrieval:
+        raise GauntletError(
+            f"{data.name!r} is a classification set", expected="a retrieval set", where="--dataset",
+            fix="emoji_captions is embedded; coco_captions and flickr30k come from the data root",
+        )  # fmt: skip
+    backbone = load_backbone(setting.backbone, setting.device)
+    defence = chosen.build(backbone).to(setting.device)
+    undefended = chosen.card.paradigm == "undefended"
+    if not undefended and not defence.offers("tower"):
+        raise GauntletError(
+            f"{chosen.label} is more than a tower", expected="the undefended model or a fine-tuned one",
+            where="--method", fix="retrieval compares features, and this method gives logits",
+        )  # fmt: skip
+    tower = backbone if undefended else defence.tower
+    cell = RetrievalCell(
+        method=chosen.label, method_digest=chosen.digest, backbone=backbone.name, backbone_digest=backbone.digest,
+        dataset=data.name, dataset_digest=data.digest, attack=setting.attack, eps=setting.eps, text=setting.text,
+        seed=setting.seed, limit=setting.limit, code_digest=_digest(),
+    )  # fmt: skip
+    return tower, data, cell
+
+
+@cache
+def _digest() -> str:
+    """Of the code that every evaluation depends on."""
+    own = [sha256(Path(__file__).with_name(name).read_bytes()) for name in ("retrieval.py", "recall.py")]
+    return sha256("".join([code_digest(), *own]).encode())
+
+
+def _evaluate(
+    tower: Backbone, examples: Sequence[Example], setting: Setting, progress: Callable[[int, int], None] | None
+) -> tuple[Ranks, Ranks, int]:
+    """Ranks both ways, and how many captions the attack changed."""
+    attack, source = recipe(setting.attack).make(float(setting.eps)), build_source(setting.text)
+    captions = [example.captions for example in examples]
+    owner = torch.tensor([i for i, group in enumerate(captions) for _ in group], device=tower.device)
+    texts = read(tower, [text for group in captions for text in group])
+
+    def decide(features: Tensor) -> Tensor:
+        """Similarity with the nearest clean caption of each image of the set."""
+        groups = torch.split(features @ texts.T, [len(group) for group in captions], dim=1)
+        return torch.stack([group.amax(1) for group in groups], dim=1)
+
+    clean, moved, after = [], [], []
+    for start in range(0, len(examples), setting.batch_size):
+        part = examples[start : start + setting.batch_size]
+        images = torch.stack([to_tensor(example.image, tower.image_size) for example in part]).to(tower.device)
+        done = attack_pairs(
+            attack, tower, images, [example.captions for example in part],
+            torch.arange(start, start + len(part), device=tower.device),
+            tuple(key_of(setting.seed, "attack", example.id) for example in part),
+            decide=decide, rules=setting.text, source=source,
+        )  # fmt: skip
+        with torch.no_grad():
+            clean.append(F.normalize(tower.encode_image(images), dim=-1))
+            moved.append(F.normalize(tower.encode_image(done.result.images), dim=-1))
+        after += [sentence for group in done.sentences for sentence in group]
+        if progress:
+            progress(start + len(part), len(examples))
+    before = ranks(torch.cat(clean) @ texts.T, owner)
+    behind = ranks(torch.cat(moved) @ read(tower, [sentence.after for sentence in after]).T, owner)
+    to_text, to_image = (
+        Ranks(clean=tuple(b.tolist()), attacked=tuple(a.tolist())) for b, a in zip(before, behind, strict=True)
+    )
+    return to_text, to_image, sum(bool(sentence.positions) for sentence in after)
+
+
+def read(tower: Backbone, sentences: Sequence[str], chunk: int = 256) -> Tensor:
+    """Unit features [M, D] in float32 of any number of sentences."""
+    reader = TextTower(tower)
+    parts = [reader(sentences[start : start + chunk]).float() for start in range(0, len(sentences), chunk)]
+    return torch.cat(parts)
