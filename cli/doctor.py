@@ -73,7 +73,7 @@ def _checkpoints() -> Finding:
         for m, c in methods().items()
         if c.card.weights
         for b in embedded()
-        if method(m).build(load_backbone(b))
+        if b in c.card.weights and method(m).build(load_backbone(b))
     ]
     return bool(made), ", ".join(made)
 
