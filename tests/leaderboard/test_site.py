@@ -196,7 +196,8 @@ def test_the_chart_is_an_element_of_the_page(site: Path) -> None:
 
 
 def test_names_in_a_chart_are_escaped(tmp_path: Path) -> None:
-    text = build_site([outcome("10", method="<b>&$x$"), outcome("11")], tmp_path / "site").read_text()
+    knowing = outcome("10", "pgd-20-adaptive-linf-1-255", method="<b>&$x$")
+    text = build_site([knowing, outcome("11")], tmp_path / "site").read_text()
     assert "&lt;b&gt;&amp;$x$ (1)" in text and "<b>&" not in text
 
 

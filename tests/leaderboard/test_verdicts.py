@@ -120,7 +120,7 @@ def test_the_command_would_make_the_missing_outcome() -> None:
 
 def test_a_method_that_is_not_here_and_an_attack_that_is_not() -> None:
     assert "not implemented" in one(claim(method="mmcoa")).reason
-    assert "attacks on text" in one(claim(protocol="mmcoa-bert-attack")).reason
+    assert "attack on text" in one(claim(protocol="mmcoa-bert-attack")).reason
 
 
 def test_sum_and_mean_step_alike_in_fp32() -> None:
