@@ -48,13 +48,13 @@ def test_one_protocol_a_component() -> None:
     [
         (changed(knowledge="unknown", prompts="unknown"), "the source does not say: knowledge, prompts"),
         (with_component(steps="unknown"), "the source does not say: pgd.steps"),
-        (changed(modality="text"), "attacks on text"),
+        (changed(modality="text"), "attack on text"),
         (changed(quantised=True), "8 bits"),
         (changed(precision="fp16"), "attacks in fp16"),
         (changed(prompts="learned"), "prompts 'learned'"),
         (changed(preprocessing="squash"), "preprocessing 'squash'"),
         (changed(knowledge="adaptive"), "adaptive"),
-        (with_component(attack="bert-attack"), "unknown attack 'bert-attack'"),
+        (with_component(attack="bert-attack"), "bert-attack is the attack where text alone is attacked"),
         (with_component(attack="apgd-ce"), "reduction = mean (expected reduction = sum"),
     ],
 )
@@ -87,7 +87,7 @@ def test_only_sign_steps_in_full_precision_ignore_the_reduction() -> None:
 
 def test_names_lead_to_protocols() -> None:
     assert protocols_named("clean", "digits") == [protocol("clean")]
-    with pytest.raises(UnavailableError, match="attacks on both"):
+    with pytest.raises(UnavailableError, match="attack on both"):
         protocols_named("mmcoa-sep-attack", "cifar10")
     with pytest.raises(GauntletError, match="unknown protocol"):
         protocols_named("mmcoa-pgd-1000", "cifar10")
