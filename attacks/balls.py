@@ -15,6 +15,12 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
+def unit_share(gradient: Tensor) -> Tensor:
+    """A gradient [B, ...] scaled to L1 norm 1, so that two can be weighed whatever the units of their losses."""
+    length = gradient.abs().flatten(1).sum(1).clamp_min(torch.finfo(gradient.dtype).tiny)
+    return gradient / per_sample(length, gradient)
+
+
 def project(images: Tensor, clean: Tensor, *, norm: str, eps: float) -> Tensor:
     """The point of {ball(clean, eps) and [0,1]} reached from images [B, C, H, W].
 

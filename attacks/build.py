@@ -20,7 +20,7 @@ from .pgd import PGD, RESTING
 from .rays import RayS
 from .square import Square
 
-ALWAYS = {"reduction": "sum", "precision": "fp32", "evasion": 0, "kappa": 0, "momentum": 0}
+ALWAYS = {"reduction": "sum", "precision": "fp32", "evasion": 0, "branches": 0, "kappa": 0, "momentum": 0}
 PAIRED = {
     **ALWAYS,
     "loss": "none",
@@ -73,6 +73,7 @@ def _pgd(protocol: Protocol, eot: int) -> Attack:
         selection=protocol.selection,
         eot=eot,
         evasion=float(protocol.evasion),
+        branches=float(protocol.branches),
         kappa=float(protocol.kappa),
         momentum=float(protocol.momentum),
         reduction=protocol.reduction,

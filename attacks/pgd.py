@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vlm_gauntlet.fixtures.draws import Draws
 
+from .adaptive.branches import Branched, spoil
 from .adaptive.eot import input_gradient
 from .adaptive.evasion import evade
 from .balls import lp_norm, per_sample, project
@@ -35,6 +36,7 @@ class PGD(Attack):
             the first where `stop` says that the victim draws nothing.
         eot: draws averaged per gradient.
         evasion: weight of leaving the region where the victim's gate acts (a `Gated` victim).
+        branches: weight of spoiling each part that the victim mixes (a `Branched` victim).
         kappa: margin at which `cw` rests, in units of the logits.
         stop: end where every sample has been misclassified once.
         momentum: share of the earlier gradients that each step keeps (MI-FGSM, Dong et al. 2018, arXiv 1710.06081).
@@ -49,6 +51,7 @@ class PGD(Attack):
     selection: Literal["final", "any-iterate"] = "final"
     eot: int = 1
     evasion: float = 0.0
+    branches: float = 0.0
     kappa: float = 0.0
     momentum: float = 0.0
     stop: bool = False
@@ -102,6 +105,9 @@ class PGD(Attack):
                 break
             if self.evasion:
                 gradient = evade(run.victim, images, gradient, self.evasion)  # type: ignore[arg-type]
+            if self.branches:
+                parts: Branched = run.victim  # type: ignore[assignment]
+                gradient = spoil(parts, images, run.labels, gradient, self.branches, draws=self.eot)
             if self.momentum:
                 size = gradient.abs().flatten(1).mean(1).clamp_min(torch.finfo(gradient.dtype).tiny)
                 gradient = velocity = self.momentum * velocity + gradient / per_sample(size, gradient)

@@ -13,7 +13,7 @@ from .worst_case import attacked_fractions, robust_fractions, worst_fractions
 # Red: the number beside them is no evidence of robustness, until an adaptive attack without them does as well.
 MASKING = frozenset(
     {"dead-gradient", "zero-gradient", "robust-above-clean", "noise-suffices", "label-leak",
-     "batch-dependent", "unbounded-attack-fails", "gradients-mislead", "no-adaptive-attack"}
+     "batch-dependent", "unbounded-attack-fails", "gradients-mislead", "no-adaptive-attack", "unread-text"}
 )  # fmt: skip
 # Red whatever else was run: they speak of the defence or of all attacks, not of one.
 FINAL = frozenset({"batch-dependent", "unbounded-attack-fails", "gradients-mislead", "no-adaptive-attack"})

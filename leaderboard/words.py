@@ -51,6 +51,7 @@ def protocol_words(protocol: Protocol) -> list[tuple[str, str]]:
         ("attacker's knowledge", KNOWLEDGE[threat.knowledge]),
         ("attack", f"{protocol.attack}, {protocol.steps} steps, {protocol.restarts} restart(s)"),
         *([("attack on text", swap)] if swap else []),
+        *([("prompts that the image meets", "attacked" if protocol.joint else "clean")] if swap else []),
         ("step size", f"{protocol.step_size} × ε = {step}"),
         ("start", "random point in the ball" if protocol.random_start else "the clean image"),
         ("level", f"{protocol.level}: {LEVELS[protocol.level]}" if protocol.level else "no attack"),
@@ -73,6 +74,7 @@ def _loss(protocol: Protocol) -> str:
     parts = [f"{protocol.loss}, reduced by {protocol.reduction} over the batch"]
     parts += [f"resting at a margin of {protocol.kappa}"] if protocol.kappa else []
     parts += [f"with the defence's gate evaded at weight {protocol.evasion}"] if protocol.evasion else []
+    parts += [f"with each branch of the defence spoilt at weight {protocol.branches}"] if protocol.branches else []
     parts += ["away from the model's own answer"] if protocol.labels == "pseudo" else []
     return ", ".join(parts)
 

@@ -1,7 +1,7 @@
 """The contract of every defence. The base class, not the author, guarantees the invariants."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, final
@@ -29,7 +29,8 @@ class Defence(nn.Module):
     """A backbone plus what a method does to it: `(images, prompts) -> logits`.
 
     An author writes `forward`; `surrogate` where an attacker has something better than the default; `unrolled` where
-    the method optimises at inference; `alarm` where it acts on some images only. The adaptive attacks do the rest.
+    the method optimises at inference; `alarm` where it acts on some images only; `branches` where it mixes several
+    answers. The adaptive attacks do the rest.
     Random numbers come from `self.draws`, which gives each sample its own stream.
 
     Args:
@@ -123,9 +124,16 @@ class Defence(nn.Module):
             where=f"method {self.card.id}", fix="choose another protocol",
         )  # fmt: skip
 
+    def branches(self, images: Tensor, prompts: PromptSet) -> Sequence[tuple[float, Tensor]]:
+        """What the answer mixes: (share, logits [B, K]) of each part; differentiable."""
+        raise GauntletError(
+            f"{self.card.id} mixes nothing", expected="a defence whose answer mixes several",
+            where=f"method {self.card.id}", fix="choose another protocol",
+        )  # fmt: skip
+
     @classmethod
     def offers(cls, part: str) -> bool:
-        """Whether the class writes this part itself: `surrogate`, `unrolled` or `alarm`."""
+        """Whether the class writes this part itself: `surrogate`, `unrolled`, `alarm` or `branches`."""
         return getattr(cls, part) is not getattr(Defence, part)
 
     @final  # type: ignore[misc]
@@ -175,6 +183,12 @@ class Defence(nn.Module):
         """The `alarm` [B] on the given streams."""
         with self._drawing(draws):
             return self.alarm(images, prompts)
+
+    @final
+    def take_apart(self, images: Tensor, prompts: PromptSet, draws: Draws) -> Sequence[tuple[float, Tensor]]:
+        """The `branches` on the given streams."""
+        with self._drawing(draws):
+            return self.branches(images, prompts)
 
     @contextmanager
     def _drawing(self, draws: Draws) -> Iterator[None]:

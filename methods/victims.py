@@ -1,5 +1,6 @@
 """A defence bound to a batch: what attacks and scoring see of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -39,6 +40,11 @@ class BoundDefence:
     def alarm(self, images: Tensor) -> Tensor:
         """See Defence.alarm; on the streams of the last call."""
         return self.defence.listen(images, self.prompts, self._draws())
+
+    def branches(self, images: Tensor) -> Sequence[tuple[float, Tensor]]:
+        """See Defence.branches; on streams of their own."""
+        self._calls += 1
+        return self.defence.take_apart(images, self.prompts, self._draws())
 
     def select(self, index: Tensor) -> "BoundDefence":
         """The same defence for a part of the samples, on streams of its own."""

@@ -37,8 +37,8 @@ def run_batch(
     """Attacks and scores a batch. The result depends on sample ids and seed, not on the batch's size or order.
 
     Prompts are attacked once, whatever the image, as MMCoA tests it. Of the attacks on both images and text, Co-Attack
-    and SGA read the attacked prompt of the true class while they attack the image; with any other the two do not meet
-    before scoring (Sep-Attack).
+    and SGA read the attacked prompt of the true class while they attack the image, a joint one reads all attacked
+    prompts; with any other the two do not meet before scoring (Sep-Attack).
     """
     device = defence.backbone.device
     images, labels = batch.images.to(device), batch.labels.to(device)
@@ -101,7 +101,8 @@ def _attack(
         paired = Paired(tower, tower.text_features(read)[labels], lambda features: tower.classify(features, read))
         return attack(paired, images, labels, keys)
     period = protocol.eot if protocol.draws == "fixed" else 0
-    victim = BoundDefence(target, prompts, keys, protocol.gradient, period)
+    read = text.prompts if text is not None and protocol.joint else prompts
+    victim = BoundDefence(target, read, keys, protocol.gradient, period)
     if protocol.labels == "pseudo":
         with torch.no_grad():
             labels = victim(images).argmax(1)
@@ -119,20 +120,22 @@ def _attack_text(
 
 
 def _known_tower(defence: Defence, undefended: Defence, protocol: Protocol) -> Backbone:
-    """The tower whose features an attacker of text reads.
+    """The tower whose features an attacker of text reads: an adaptive one takes what the defence stands on.
 
     Raises:
         GauntletError: white-box, and the defence is more than a tower: the attack would not see it.
     """
     if protocol.threat.knowledge == "transfer" or defence.card.paradigm == "undefended":
         return undefended.backbone
-    if not defence.offers("tower"):
+    if defence.offers("tower"):
+        return defence.tower
+    if protocol.threat.knowledge != "adaptive":
         raise GauntletError(
             f"{defence.card.id} is more than a tower: the attack on text reads the tower alone",
             expected="the undefended model or a fine-tuned one", where=f"protocol {protocol.id}",
-            fix="use the protocol whose name says transfer",
+            fix="use the protocol whose name says adaptive: it reads the tower that the defence stands on",
         )  # fmt: skip
-    return defence.tower
+    return defence.backbone
 
 
 def _score(

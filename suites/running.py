@@ -52,8 +52,9 @@ class CellPlan:
 
     @property
     def missing_part(self) -> str:
-        """The part that the attack needs and the defence lacks (`unrolled`, `alarm`); empty where it has it."""
-        needed = {"unrolled": self.protocol.gradient == "unrolled", "alarm": self.protocol.evasion > 0}
+        """The part that the attack needs and the defence lacks, such as `unrolled`; empty where it has it."""
+        asked = self.protocol
+        needed = {"unrolled": asked.gradient == "unrolled", "alarm": asked.evasion > 0, "branches": asked.branches > 0}
         return next((part for part, wanted in needed.items() if wanted and not self.method.defence.offers(part)), "")
 
     def load(self) -> tuple[Defence, Dataset, Cell]:

@@ -5,7 +5,7 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
-from ..balls import per_sample
+from ..balls import unit_share
 from ..base import Victim
 
 MARGIN = 0.05  # how far outside the gate, in the unit of the alarm
@@ -27,9 +27,4 @@ def evade(victim: Gated, images: Tensor, gradient: Tensor, weight: float) -> Ten
         inputs = images.detach().requires_grad_()
         inside = torch.relu(victim.alarm(inputs) + MARGIN)
         (push,) = torch.autograd.grad(inside.sum(), inputs)
-    return _unit(gradient) - weight * _unit(push)
-
-
-def _unit(gradient: Tensor) -> Tensor:
-    length = gradient.abs().flatten(1).sum(1).clamp_min(torch.finfo(gradient.dtype).tiny)
-    return gradient / per_sample(length, gradient)
+    return unit_share(gradient) - weight * unit_share(push)

@@ -1,6 +1,6 @@
 """AOM (Tong, Lai, Pan, Yin, CVPR 2025): one linear move of the feature, beyond an anchor of noisy copies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,20 @@ class AOM(Defence):
 
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """See Defence."""
+        start, anchor = self._ends(images)
+        return self.backbone.classify(torch.lerp(start, anchor, self.alpha), prompts)
+
+    def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Smooth and differentiable as it is; EOT averages the draws."""
+        return self.forward(images, prompts)
+
+    def branches(self, images: Tensor, prompts: PromptSet) -> Sequence[tuple[float, Tensor]]:
+        """The two ends of the move; beyond alpha = 1 the start counts against its own class."""
+        start, anchor = (self.backbone.classify(end, prompts) for end in self._ends(images))
+        return (1 - self.alpha, start), (self.alpha, anchor)
+
+    def _ends(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """f_start and f_anchor, each [B, D]."""
         start = F.normalize(self.backbone.encode_image(images), dim=-1)
         noise = self.draws.normal(images[:, None].expand(-1, self.copies, -1, -1, -1)) * self.sigma
         if self.deviations["noise_space"] == "normalised":
@@ -44,8 +58,4 @@ class AOM(Defence):
         anchor = F.normalize(self.backbone.encode_image(noisy), dim=-1).view(len(images), self.copies, -1).mean(1)
         if self.deviations["anchor"] == "renormalised":
             anchor = F.normalize(anchor, dim=-1)
-        return self.backbone.classify(torch.lerp(start, anchor, self.alpha), prompts)
-
-    def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """Smooth and differentiable as it is; EOT averages the draws."""
-        return self.forward(images, prompts)
+        return start, anchor

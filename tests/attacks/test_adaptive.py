@@ -1,4 +1,4 @@
-"""The general parts of adaptive attacks: soft signs, second-order gradients, gate evasion, fixed draws."""
+"""The general parts of adaptive attacks: soft signs, second-order gradients, gates, branches, fixed draws."""
 
 from dataclasses import dataclass
 
@@ -79,6 +79,32 @@ def test_far_outside_the_gate_nothing_is_evaded() -> None:
     gradient = torch.ones_like(images)
     away = evade(Guard(), images, gradient, 1.0)
     assert torch.allclose(away * gradient.abs().flatten(1).sum(1)[0], gradient)
+
+
+@dataclass
+class Subtraction:
+    """Twice a branch that red moves, less one that green moves; rounded, so that the mixture has no gradient."""
+
+    def branches(self, images: Tensor) -> list[tuple[float, Tensor]]:
+        red, green = (images[:, c].flatten(1).mean(1) - 0.5 for c in (0, 1))
+        return [(2.0, torch.stack([-red, red], 1)), (-1.0, torch.stack([-green, green], 1))]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        (more, red), (less, green) = self.branches(images)
+        return (4 * (more * red + less * green)).round()
+
+    def select(self, index: Tensor) -> "Subtraction":
+        return self
+
+
+def test_each_branch_is_spoilt_by_the_sign_of_its_share() -> None:
+    """Red goes up and green goes down, though the mixture itself shows no way."""
+    images, labels = torch.full((4, 3, 4, 4), 0.4), torch.zeros(4, dtype=torch.long)
+    plain = PGD("linf", 0.3, steps=20, random_start=False)(Subtraction(), images, labels, KEYS[:4])
+    spoilt = PGD("linf", 0.3, steps=20, random_start=False, branches=1.0)(Subtraction(), images, labels, KEYS[:4])
+    assert not plain.success.any() and torch.equal(plain.images, images)
+    assert spoilt.success.all()
+    assert torch.allclose(spoilt.images[:, :2].mean((0, 2, 3)), torch.tensor([0.7, 0.1]))
 
 
 def test_ttcs_alarm_says_which_images_it_counterattacks(

@@ -22,10 +22,9 @@ def test_pgd_takes_every_field():
     protocol = make(restarts=3, random_start=True, loss="dlr", selection="any-iterate", eot=4, threat={"norm": "l2"})
     expected = PGD("l2", 4 / 255, 7, 0.25, 3, True, "dlr", "any-iterate", 4)
     assert build_attack(protocol, deterministic=False) == expected
-    protocol = make(loss="cw", kappa=50, momentum=1, evasion="1/2", reduction="mean")
-    expected = PGD(
-        "linf", 4 / 255, 7, 0.25, 1, False, "cw", evasion=0.5, kappa=50, momentum=1, reduction="mean", stop=True
-    )
+    protocol = make(loss="cw", kappa=50, momentum=1, evasion="1/2", branches="1/4", reduction="mean")
+    weights = {"evasion": 0.5, "branches": 0.25, "kappa": 50, "momentum": 1}
+    expected = PGD("linf", 4 / 255, 7, 0.25, 1, False, "cw", **weights, reduction="mean", stop=True)
     assert build_attack(protocol, deterministic=True) == expected
 
 
@@ -65,6 +64,7 @@ def test_every_protocol_in_the_house_can_be_built(name):
         ({"loss": "boundary", "kappa": 50}, "kappa = 50 with the loss boundary"),
         ({"attack": "apgd-ce", **APGD, "momentum": 1}, "momentum = 1"),
         ({"attack": "apgd-ce", **APGD, "evasion": 1}, "evasion = 1"),
+        ({"attack": "apgd-ce", **APGD, "branches": 1}, "branches = 1"),
         ({"attack": "apgd-ce", **APGD, "reduction": "mean"}, "reduction = mean"),
         ({"attack": "apgd-ce", **APGD, "precision": "amp-fp16"}, "precision = amp-fp16"),
         ({"attack": "apgd-ce", **APGD, "selection": "final"}, "selection = final"),

@@ -26,6 +26,17 @@ def test_batched_equals_the_loop_over_copies(tiny_backbone: Backbone, images: Te
         assert torch.allclose(logits, by_the_formula(tiny_backbone, images, prompts, sigma=sigma, alpha=1.5), atol=1e-4)
 
 
+def test_branches_are_the_two_ends_with_the_signs_of_the_move(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    (less, start), (more, anchor) = AOM(tiny_backbone).take_apart(images, prompts, Draws(KEYS, 1))
+    assert (less, more) == (-0.5, 1.5)
+    assert torch.allclose(start, tiny_backbone(images, prompts), atol=1e-4)
+    noise = 0.05 * Draws(KEYS, 1).normal(images[:, None].expand(-1, 5, -1, -1, -1))
+    copies = [F.normalize(tiny_backbone.encode_image(images + noise[:, k]), dim=-1) for k in range(5)]
+    assert torch.allclose(anchor, tiny_backbone.classify(torch.stack(copies).mean(0), prompts), atol=1e-4)
+
+
 def test_limits_are_the_undefended_model(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
     undefended = tiny_backbone(images, prompts)
     assert torch.allclose(AOM(tiny_backbone, alpha=0.0)(images, prompts), undefended, atol=1e-4)

@@ -198,7 +198,9 @@ def test_a_defence_that_mixes_its_batch_is_seen(cell: CellPlan, tmp_path: Path, 
 
 def test_cells_whose_attack_needs_a_part_that_a_defence_lacks_are_left_out() -> None:
     known = protocol("pgd-20-adaptive-linf-8-255")
-    for part, change in (("unrolled", {"gradient": "unrolled"}), ("alarm", {"evasion": Fraction(1)})):
-        changed = known.model_copy(update=change)
-        lacking = [CellPlan(method(m), "b", "d", changed, 1, 0, "cpu", 1).missing_part for m in ("ttc", "rn")]
+    asked = {"unrolled": ("ttc", "gradient", "unrolled"), "alarm": ("ttc", "evasion", Fraction(1)),
+             "branches": ("aom", "branches", Fraction(1))}  # fmt: skip
+    for part, (having, field, value) in asked.items():
+        changed = known.model_copy(update={field: value})
+        lacking = [CellPlan(method(m), "b", "d", changed, 1, 0, "cpu", 1).missing_part for m in (having, "rn")]
         assert lacking == ["", part]

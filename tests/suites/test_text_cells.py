@@ -52,13 +52,30 @@ def test_images_and_text_are_attacked_apart(tiny_backbone: Backbone, prompts: Pr
     assert both.attack_cost.backward == pgd.attack_cost.backward
 
 
-def test_a_defence_around_the_tower_is_attacked_by_transfer_alone(
+def test_a_defence_around_the_tower_has_no_white_box_for_text(
     tiny_backbone: Backbone, prompts: PromptSet, batch: Batch
 ) -> None:
     with pytest.raises(GauntletError, match="more than a tower"):
         run("tte", tiny_backbone, prompts, batch, CHARACTERS)
-    moved = run("tte", tiny_backbone, prompts, batch, protocol("text-char-1-transfer"))
-    assert moved.notes == run("undefended", tiny_backbone, prompts, batch, CHARACTERS).notes
+    for name in ("text-char-1-transfer", "text-char-1-adaptive"):  # there is no tuned tower beneath: the same words
+        moved = run("tte", tiny_backbone, prompts, batch, protocol(name))
+        assert moved.notes == run("undefended", tiny_backbone, prompts, batch, CHARACTERS).notes
+
+
+def test_a_joint_attack_on_the_image_meets_the_attacked_prompts(
+    tiny_backbone: Backbone, prompts: PromptSet, batch: Batch
+) -> None:
+    joint = protocol("joint-char-1-adaptive-linf-4-255")
+    met = run("undefended", tiny_backbone, prompts, batch, joint)
+    text = attacked_prompts(tiny_backbone, prompts, joint.text)
+    alone = protocol("pgd-20-adaptive-linf-4-255")
+    under_attacked, under_clean = (
+        run("undefended", tiny_backbone, asked, batch, alone).telemetry["last_loss"]
+        for asked in (text.prompts, prompts)
+    )
+    apart = run("undefended", tiny_backbone, prompts, batch, joint.model_copy(update={"joint": False}))
+    assert met.telemetry["last_loss"] == under_attacked != under_clean
+    assert apart.telemetry["last_loss"] == under_clean
 
 
 class Retold(Defence):
@@ -84,6 +101,17 @@ def test_prompts_that_nobody_reads_are_noticed(tiny_backbone: Backbone, prompts:
     assert {i.name for i in indicators_of(asked, [result], draws=1) if i.fired} == {"unread-text"}
 
 
+def test_a_defence_on_a_tuned_tower_is_attacked_through_that_tower(
+    tiny_backbone: Backbone, prompts: PromptSet, batch: Batch
+) -> None:
+    tuned = Turned(tiny_backbone).tower
+    above = method("tte").defence.over(tuned, tiny_backbone, {})
+    asked = protocol("text-char-1-adaptive")
+    result = run_batch(above, method("undefended").build(tiny_backbone), prompts, batch, asked, seed=0)
+    assert result.notes == attacked_prompts(tuned, prompts, CHARACTERS.text).notes
+    assert result.notes != attacked_prompts(tiny_backbone, prompts, CHARACTERS.text).notes
+
+
 def test_white_box_reads_the_defences_own_tower(tiny_backbone: Backbone, prompts: PromptSet, batch: Batch) -> None:
     undefended = method("undefended").build(tiny_backbone)
     notes = [
@@ -105,7 +133,7 @@ def test_the_data_behind_the_words_is_part_of_the_cell(monkeypatch: pytest.Monke
 
 def test_text_protocols_say_what_they_attack() -> None:
     for name, asked in protocols().items():
-        both = name.startswith(("sep-", "co-attack-", "sga-"))
+        both = name.startswith(("sep-", "joint-", "co-attack-", "sga-"))
         assert (asked.text is not None) == (both or name.startswith("text-"))
         assert (asked.threat.modality == "both") == both
         assert asked.text is None or not asked.threat.harmless
@@ -117,6 +145,7 @@ def test_text_protocols_say_what_they_attack() -> None:
         ({"text": None}, "modality 'text'"),
         ({"attack": "pgd"}, "goes beside an image attack"),
         ({"threat": {**CHARACTERS.threat.model_dump(), "modality": "image"}}, "modality 'image'"),
+        ({"joint": True}, "joint with modality 'text'"),
         ({"text": {"source": "masked-lm"}}, "index_shift"),
         ({"text": {"source": "characters", "index_shift": "corrected"}}, "index_shift"),
     ],
