@@ -3,6 +3,7 @@
 Source: MMCoA (Zhou et al. 2024, arXiv:2404.19287), its test of text and of both modalities attacked apart.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,7 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import WordSwap
 
+from .kept import kept
 from .reader import TextTower
 from .search import Attacked, attack_sentence
 from .sources.base import Source
@@ -46,20 +48,25 @@ def attack_prompts(tower: Backbone, prompts: PromptSet, rules: WordSwap, source:
         source: candidates.
     """
     reader = TextTower(tower)
-    done = {
-        text: attack_sentence(text, reader, source, rules, class_names=prompts.class_names)
-        for group in prompts.prompts
-        for text in group
-    }
-    after = tuple(tuple(done[text].after for text in group) for group in prompts.prompts)
-    return AttackedPrompts(PromptSet(prompts.class_names, after), tuple(done.values()), source.digest)
+    texts = dict.fromkeys(text for group in prompts.prompts for text in group)
+    done = [attack_sentence(text, reader, source, rules, class_names=prompts.class_names) for text in texts]
+    return _told(prompts, done, source)
+
+
+def _told(prompts: PromptSet, sentences: Sequence[Attacked], source: Source) -> AttackedPrompts:
+    """The prompts with each sentence as it was attacked."""
+    done = {sentence.before: sentence.after for sentence in sentences}
+    after = tuple(tuple(done[text] for text in group) for group in prompts.prompts)
+    return AttackedPrompts(PromptSet(prompts.class_names, after), tuple(sentences), source.digest)
 
 
 @lru_cache(maxsize=8)
 def attacked_prompts(tower: Backbone, prompts: PromptSet, rules: WordSwap) -> AttackedPrompts:
-    """The same with the source that the rules name; made once for all batches of a cell.
+    """The same with the source that the rules name; made once for all cells, and kept on disk.
 
     Raises:
         UnavailableError: the source's data or weights are not on this machine.
     """
-    return attack_prompts(tower, prompts, rules, build_source(rules))
+    source = build_source(rules)
+    sentences = kept(tower, prompts, rules, source, lambda: attack_prompts(tower, prompts, rules, source).sentences)
+    return _told(prompts, sentences, source)

@@ -1,0 +1,66 @@
+"""Attacked prompts on disk: a search that takes minutes is made once; its result is tried again before it is used."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.files import sha256, write_atomically
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.fixtures.protocols import WordSwap
+
+from .objectives import DISTANCES
+from .reader import TextTower
+from .search import Attacked
+from .sources.base import Source
+
+TOLERANCE = {"rel_tol": 1e-2, "abs_tol": 1e-6}  # of an objective on another machine; float32 features differ by less
+
+
+def kept(
+    tower: Backbone, prompts: PromptSet, rules: WordSwap, source: Source, search: Callable[[], Sequence[Attacked]]
+) -> tuple[Attacked, ...]:
+    """What a search found before, if it still holds on this tower; otherwise it is made now, and kept.
+
+    Args:
+        tower, prompts, rules, source: everything that decides the result, beside the code; their digests name the file.
+        search: makes it.
+    """
+    own = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    parts = (tower.digest, prompts.digest, rules.model_dump_json(), source.digest, *map(sha256, own))
+    path = folder() / f"{sha256(repr(parts).encode())[:32]}.json"
+    if path.is_file():
+        try:
+            found = tuple(Attacked(**{**line, "positions": tuple(line["positions"])}) for line in _lines(path))
+        except (ValueError, TypeError, KeyError):
+            found = ()
+        if {s.before for s in found} == {s for group in prompts.prompts for s in group} and _hold(found, tower, rules):
+            return found
+    made = tuple(search())
+    write_atomically(path, json.dumps([asdict(sentence) for sentence in made], indent=1).encode())
+    return made
+
+
+def folder() -> Path:
+    """Where searches are kept: a part of the user's cache."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    return (Path(given) if given else Path.home() / ".cache") / "vlm-gauntlet" / "attacked-prompts"
+
+
+def _lines(path: Path) -> list[dict[str, object]]:
+    lines: list[dict[str, object]] = json.loads(path.read_text())
+    return lines
+
+
+def _hold(found: Sequence[Attacked], tower: Backbone, rules: WordSwap) -> bool:
+    """Whether the objectives are on this tower what they were when the sentences were found."""
+    reader, distance = TextTower(tower), DISTANCES[rules.distance]
+
+    def holds(sentence: Attacked) -> bool:
+        before, after = reader([sentence.before, sentence.after])
+        return math.isclose(float(distance(before, after[None])[0]), sentence.objective_after, **TOLERANCE)
+
+    return all(map(holds, found))
