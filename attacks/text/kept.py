@@ -1,11 +1,12 @@
 """Attacked prompts on disk: a search that takes minutes is made once; its result is tried again before it is used."""
 
-import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import suppress
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.files import sha256, write_atomically
@@ -17,6 +18,7 @@ from .reader import TextTower
 from .search import Attacked
 from .sources.base import Source
 
+SENTENCES = TypeAdapter(tuple[Attacked, ...])
 TOLERANCE = {"rel_tol": 1e-2, "abs_tol": 1e-6}  # of an objective on another machine; float32 features differ by less
 
 
@@ -32,15 +34,15 @@ def kept(
     own = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
     parts = (tower.digest, prompts.digest, rules.model_dump_json(), source.digest, *map(sha256, own))
     path = folder() / f"{sha256(repr(parts).encode())[:32]}.json"
+    found: tuple[Attacked, ...] = ()
     if path.is_file():
-        try:
-            found = tuple(Attacked(**{**line, "positions": tuple(line["positions"])}) for line in _lines(path))
-        except (ValueError, TypeError, KeyError):
-            found = ()
-        if {s.before for s in found} == {s for group in prompts.prompts for s in group} and _hold(found, tower, rules):
-            return found
+        with suppress(ValueError):
+            found = SENTENCES.validate_json(path.read_bytes())
+    texts = {text for group in prompts.prompts for text in group}
+    if {sentence.before for sentence in found} == texts and _hold(found, tower, rules):
+        return found
     made = tuple(search())
-    write_atomically(path, json.dumps([asdict(sentence) for sentence in made], indent=1).encode())
+    write_atomically(path, SENTENCES.dump_json(made, indent=1))
     return made
 
 
@@ -48,11 +50,6 @@ def folder() -> Path:
     """Where searches are kept: a part of the user's cache."""
     given = os.environ.get("XDG_CACHE_HOME")
     return (Path(given) if given else Path.home() / ".cache") / "vlm-gauntlet" / "attacked-prompts"
-
-
-def _lines(path: Path) -> list[dict[str, object]]:
-    lines: list[dict[str, object]] = json.loads(path.read_text())
-    return lines
 
 
 def _hold(found: Sequence[Attacked], tower: Backbone, rules: WordSwap) -> bool:
