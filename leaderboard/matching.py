@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_gauntlet.fixtures.protocols import Protocol
+from vlm_gauntlet.fixtures.protocols import Protocol, WordSwap
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocol
 from vlm_gauntlet.methods.checkpoints import read_pins
 from vlm_gauntlet.methods.claims import Claim
 from vlm_gauntlet.methods.registry import methods
-from vlm_gauntlet.suites.runnable import PREPROCESSING, reduction_matters
+from vlm_gauntlet.suites.runnable import PREPROCESSING, our_attack, reduction_matters
 
 BACKBONES = {
     "ViT-B/32": "open_clip:ViT-B-32-quickgelu/openai",
@@ -80,7 +80,7 @@ def match(claim: Claim, outcomes: Sequence[Outcome]) -> Match:
 
 def _component(reported: ReportedProtocol, protocol: Protocol) -> Component | None:
     """The component that an outcome's attack answers; the first one where none has its name."""
-    named = [c for c in reported.components if c.attack == protocol.attack]
+    named = [c for c in reported.components if our_attack(reported, c) == protocol.attack]
     return next(iter(named or reported.components), None)
 
 
@@ -99,7 +99,7 @@ def _fields(
     yield "variant", claim.variant or "none", cell.method.partition("+")[2] or "none"
     yield "backbone", BACKBONES.get(claim.backbone, claim.backbone), cell.backbone
     yield "trained on", claim.trained_on, _trained_on(outcome)
-    yield "attack", "none" if component is None else component.attack, protocol.attack
+    yield "attack", "none" if component is None else our_attack(reported, component), protocol.attack
     yield "norm", reported.norm, threat.norm
     yield "eps", reported.eps, threat.eps
     yield "knowledge", reported.knowledge, threat.knowledge
@@ -113,10 +113,12 @@ def _fields(
     yield "attack resolution", reported.resolution_for(claim.dataset), threat.attack_resolution
     yield "quantised", reported.quantised, False
     yield "gradient", "direct", protocol.gradient
-    for name in ("steps", "step_size", "restarts", "random_start", "loss", "selection"):
-        yield name.replace("_", " "), getattr(component, name), getattr(protocol, name)
-    if reduction_matters(reported, component):
-        yield "reduction", component.reduction, protocol.reduction
+    for name in component.choices:
+        if name != "reduction" or reduction_matters(reported, component):
+            yield name.replace("_", " "), getattr(component, name), getattr(protocol, name)
+    if reported.attacks_text and protocol.text:
+        for name in WordSwap.model_fields:
+            yield f"text {name.replace('_', ' ')}", getattr(reported.text, name), getattr(protocol.text, name)
 
 
 def population(samples: str, dataset: str) -> str:

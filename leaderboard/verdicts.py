@@ -89,9 +89,11 @@ def _untested(claim: Claim, outcomes: Sequence[Outcome]) -> Verdict:
         return Verdict(claim.id, "not checkable", "A number written down from memory is never checked against.")
     if claim.metric not in PERCENT:
         return Verdict(claim.id, "not checkable", "Only accuracies and recalls are measured here.")
+    reported = reported_protocol(claim.protocol)
+    if reported.retrieval:
+        return Verdict(claim.id, "not checkable", "Retrieval is no cell of a classifier: see `gauntlet retrieval`.")
     if claim.dataset not in test_sets().dataset:
         return Verdict(claim.id, "not checkable", "A mean is checked cell by cell, and by the audit.")
-    reported = reported_protocol(claim.protocol)
     if unknown := reported.unknown_fields():
         return Verdict(claim.id, "not checkable", f"The source does not say: {', '.join(unknown)}.")
     found = match(claim, outcomes)
@@ -105,7 +107,8 @@ def _not_run(claim: Claim, found: Match) -> Verdict:
         return Verdict(claim.id, "not run", f"{claim.method!r} is not implemented here yet.", near=found.near)
     if claim.backbone not in BACKBONES:
         return Verdict(claim.id, "not run", f"No weights are known here for {claim.backbone!r}.", near=found.near)
-    can = runnable(reported_protocol(claim.protocol), claim.dataset)
+    reported = reported_protocol(claim.protocol)
+    can = runnable(reported, claim.dataset)
     if can.obstacles:
         return Verdict(claim.id, "not run", f"It cannot run here: {'; '.join(can.obstacles)}.", near=found.near)
     name = claim.method + (f"+{claim.variant}" if claim.variant else "")
@@ -113,7 +116,8 @@ def _not_run(claim: Claim, found: Match) -> Verdict:
         f"gauntlet run --method {name} --backbone {BACKBONES[claim.backbone]} --dataset {claim.dataset} "
         f"--protocol {claim.protocol} --limit 1000000 --device cuda"
     )
-    reason = "No outcome with this protocol: it wants the weights of real CLIP, the data set and a GPU."
+    weights = "the weights of real CLIP" + (" and of BERT" if reported.attacks_text else "")
+    reason = f"No outcome with this protocol: it wants {weights}, the data set and a GPU."
     if found.near:
         reason = f"No outcome has this protocol; the nearest differs in {found.near[0].differences[0]}."
     return Verdict(claim.id, "not run", reason, near=found.near, command=command)

@@ -11,6 +11,8 @@ from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported
 
 PREPROCESSING = {"resize-224-bicubic-crop": "resize-crop", "resize-256-bilinear-crop-224": "resize-256-crop"}
 PRECISION = ("fp32", "amp-fp16")
+OURS = {("sep-attack", "both"): "pgd"}  # (reported attack, modality) where our name of the attack on images is another
+SIGN_STEPS = ("pgd", "fgsm", "co-attack", "sga")
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,25 @@ def runnable(reported: ReportedProtocol, dataset: str) -> Runnable:
     return Runnable(() if obstacles else tuple(made), tuple(obstacles))
 
 
+def our_attack(reported: ReportedProtocol, component: Component) -> str:
+    """What we call a reported attack: the one on images, where images and text are attacked apart."""
+    return OURS.get((component.attack, reported.modality), component.attack)
+
+
 def _obstacles(reported: ReportedProtocol) -> Iterator[str]:
+    if reported.retrieval:
+        yield "retrieval of captions is no cell of a classifier; `gauntlet retrieval` attacks it and prints R@k"
     if unknown := reported.unknown_fields():
         yield f"the source does not say: {', '.join(unknown)}"
-    if reported.modality not in ("image", "none", "unknown"):
-        yield f"no protocol of ours stands for a reported attack on {reported.modality} yet"
+    if reported.defect:
+        yield reported.defect
+    if any(c.random_start == "one-sided" for c in reported.components):
+        yield "a random start in [0, eps] is not built: ours lies in [-eps, eps]"
     if reported.quantised is True:
         yield "images that pass through 8 bits are not built yet"
     if reported.precision not in (*PRECISION, "unknown"):
         yield f"attacks in {reported.precision} are not built yet"
-    if reported.prompts not in (*template_sets(), "unknown"):
+    if reported.prompts not in (*template_sets(), "unknown") and not reported.retrieval:
         yield f"prompts {reported.prompts!r} are not here"
     if reported.preprocessing not in (*PREPROCESSING, "unknown"):
         yield f"preprocessing {reported.preprocessing!r} is not built"
@@ -56,24 +67,27 @@ def _obstacles(reported: ReportedProtocol) -> Iterator[str]:
 
 def reduction_matters(reported: ReportedProtocol, component: Component) -> bool:
     """Sign steps in fp32 do not see a positive factor of the loss: sum and mean over the batch step alike."""
-    return not (component.attack in ("pgd", "fgsm") and reported.norm == "linf" and reported.precision == "fp32")
+    steps = our_attack(reported, component) in SIGN_STEPS
+    return not (steps and reported.norm == "linf" and reported.precision == "fp32")
 
 
 def _protocol(reported: ReportedProtocol, dataset: str, component: Component | None) -> Protocol:
-    fields: dict[str, object] = {} if component is None else component.model_dump()
+    fields: dict[str, object] = {} if component is None else component.model_dump(include=set(component.choices))
     if component is not None and not reduction_matters(reported, component):
         fields["reduction"] = "sum"
     several = component is not None and len(reported.components) > 1
     resolution = reported.resolution_for(dataset)
     return Protocol.model_validate({
         **fields,
-        "attack": "none" if component is None else component.attack,
+        "attack": "none" if component is None else our_attack(reported, component),
         "id": f"{reported.id}:{component.attack}" if several and component else reported.id,
         "title": reported.title,
         "threat": {
-            "norm": reported.norm, "eps": str(reported.eps), "modality": "image", "knowledge": reported.knowledge,
+            "norm": reported.norm, "eps": str(reported.eps), "knowledge": reported.knowledge,
+            "modality": "image" if component is None else reported.modality,
             "attack_resolution": "model" if component is None else resolution,
         },
+        "text": reported.text.model_dump() if reported.attacks_text else None,
         "precision": reported.precision,
         "prompts": reported.prompts,
         "preprocessing": PREPROCESSING[reported.preprocessing],

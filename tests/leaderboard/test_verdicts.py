@@ -30,7 +30,7 @@ def claim(value: str = "40.00", protocol: str = "mmcoa-pgd-100", **more: object)
 
 def run(right: int, n: int, *, of: Claim, protocol: Protocol | None = None, limit: int = 0, **cell: object) -> Outcome:
     """An outcome that the claim's own protocol gave, unless told otherwise."""
-    own = runnable(reported_protocol("mmcoa-pgd-100"), of.dataset).protocols[0]
+    own = runnable(reported_protocol(of.protocol), of.dataset).protocols[0]
     made = outcome("1" * right + "0" * (n - right), method=of.method, backbone=CLIP, dataset=of.dataset)
     changed = {"protocol": protocol or own, "limit": limit or n, **cell}
     fresh = Cell.model_validate({**made.cell.model_dump(), **changed})
@@ -105,6 +105,32 @@ def test_another_threat_model_never_counts(field: str, value: object, said: str)
     assert found.word == "not run" and [d.field for d in found.near[0].differences] == [said]
 
 
+@pytest.mark.parametrize("protocol", ["mmcoa-bert-attack", "mmcoa-sep-attack"])
+def test_words_are_compared_like_pixels(protocol: str) -> None:
+    of = claim(protocol=protocol)
+    own = runnable(reported_protocol(protocol), of.dataset).protocols[0]
+    assert "weights of real CLIP and of BERT" in one(of).reason
+    assert one(of, run(2000, 5000, of=of)).word == "reproduced"
+    assert own.text is not None
+    corrected = own.model_copy(update={"text": own.text.model_copy(update={"index_shift": "corrected", "budget": 2})})
+    found = one(of, run(2000, 5000, of=of, protocol=corrected))
+    assert found.word == "not run"
+    shift, budget = map(str, found.near[0].differences)
+    assert shift == "text index shift: claimed as_coded, run corrected" and budget.startswith("text budget: claimed 1")
+
+
+def test_an_attack_on_images_alone_says_nothing_of_words() -> None:
+    of = claim(protocol="mmcoa-sep-attack")
+    images = runnable(reported_protocol("mmcoa-pgd-100"), of.dataset).protocols[0]
+    assert [d.field for d in one(of, run(2000, 5000, of=of, protocol=images)).near[0].differences] == ["modality"]
+
+
+def test_retrieval_is_sent_to_its_own_command() -> None:
+    recalls = [c for c in claims() if c.protocol == "mmcoa-co-attack-retrieval"]
+    found = verdicts(recalls, [])
+    assert recalls and all(v.word == "not checkable" and "gauntlet retrieval" in v.reason for v in found.values())
+
+
 def test_another_backbone_or_variant_never_counts() -> None:
     of = claim()
     for changed in ({"backbone": "miniclip-cnn"}, {"method": "undefended+as_coded"}):
@@ -120,7 +146,7 @@ def test_the_command_would_make_the_missing_outcome() -> None:
 
 def test_a_method_that_is_not_here_and_an_attack_that_is_not() -> None:
     assert "not implemented" in one(claim(method="mmcoa")).reason
-    assert "attack on text" in one(claim(protocol="mmcoa-bert-attack")).reason
+    assert "prompts 'openai-ensemble'" in one(claim(protocol="fare-clean")).reason
 
 
 def test_sum_and_mean_step_alike_in_fp32() -> None:

@@ -11,8 +11,14 @@ from vlm_gauntlet.fixtures import prompts as prompts_module
 from vlm_gauntlet.fixtures.datasets import dataset, to_tensor
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.prompts import template, template_sets
-from vlm_gauntlet.fixtures.protocols import protocol
-from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocol, reported_protocols
+from vlm_gauntlet.fixtures.protocols import Protocol, WordSwap, protocol
+from vlm_gauntlet.fixtures.reported import (
+    Component,
+    ReportedProtocol,
+    ReportedSwap,
+    reported_protocol,
+    reported_protocols,
+)
 from vlm_gauntlet.suites.runnable import protocols_named, reduction_matters, runnable
 
 KNOWN = reported_protocol("mmcoa-pgd-100")
@@ -48,7 +54,11 @@ def test_one_protocol_a_component() -> None:
     [
         (changed(knowledge="unknown", prompts="unknown"), "the source does not say: knowledge, prompts"),
         (with_component(steps="unknown"), "the source does not say: pgd.steps"),
-        (changed(modality="text"), "attack on text"),
+        (changed(modality="text"), "bert-attack is the attack where text alone is attacked"),
+        (changed(modality="image", components=reported_protocol("mmcoa-sep-attack").components), "'sep-attack'"),
+        (changed(prompts="captions"), "`gauntlet retrieval`"),
+        (changed(defect="its code is lost"), "its code is lost"),
+        (with_component(random_start="one-sided"), "a random start in [0, eps] is not built"),
         (changed(quantised=True), "8 bits"),
         (changed(precision="fp16"), "attacks in fp16"),
         (changed(prompts="learned"), "prompts 'learned'"),
@@ -72,6 +82,62 @@ def test_autocast_and_a_mean_loss_are_run_as_reported() -> None:
     }
 
 
+AS_CODED = {
+    "source": "masked-lm", "index_shift": "as_coded", "candidates": 10, "budget": 1, "stop_words": "case-sensitive",
+    "distance": "kl", "forbid_class_names": False, "max_length": 30,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "attacked", "fields"),
+    [
+        ("mmcoa-bert-attack", {"norm": "none", "eps": "0", "modality": "text"}, {"attack": "bert-attack"}),
+        (
+            "mmcoa-sep-attack",
+            {"norm": "linf", "eps": "1/255", "modality": "both"},
+            {"attack": "pgd", "steps": 100, "step_size": "1", "random_start": True, "loss": "ce"},
+        ),
+    ],
+)
+def test_attacks_on_words_become_ours_field_by_field(
+    name: str, attacked: dict[str, object], fields: dict[str, object]
+) -> None:
+    threat = {**attacked, "knowledge": "white-box", "attack_resolution": "native"}
+    shared = {"title": reported_protocol(name).title, "prompts": "tecoa", "preprocessing": "resize-256-crop"}
+    wanted = Protocol.model_validate({"id": name, **shared, **fields, "threat": threat, "text": AS_CODED})
+    assert runnable(reported_protocol(name), "cifar10").protocols == (wanted,)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mmcoa-co-attack-100", ["co-attack.step_size", "Enum is compared", "[0, eps]"]),
+        ("mmcoa-co-attack-retrieval", ["`gauntlet retrieval`", "multiplier (eps / 8) or literally", "[0, eps]"]),
+        ("co-attack-issue-3", ["`gauntlet retrieval`", "text.index_shift"]),
+        ("sga-bert-attack", ["`gauntlet retrieval`", "text.max_length"]),
+        ("sga-bert-attack-transfer", ["`gauntlet retrieval`", "text.max_length"]),
+        ("sga-sep-attack", ["`gauntlet retrieval`", "sep-attack.loss"]),
+        ("sga-sep-attack-transfer", ["`gauntlet retrieval`", "sep-attack.loss"]),
+        ("sga-co-attack", ["`gauntlet retrieval`", "co-attack.steps"]),
+        ("sga-co-attack-transfer", ["`gauntlet retrieval`", "co-attack.steps"]),
+        ("sga-sga", ["`gauntlet retrieval`", "precision, preprocessing, quantised, text.max_length"]),
+        ("sga-sga-transfer", ["`gauntlet retrieval`", "precision, preprocessing, quantised, text.max_length"]),
+    ],
+)
+def test_other_attacks_on_words_say_what_is_in_the_way(name: str, said: list[str]) -> None:
+    found = runnable(reported_protocol(name), "cifar10")
+    assert found.protocols == ()
+    assert [words for words in said if words not in "; ".join(found.obstacles)] == []
+
+
+def test_no_reported_attack_on_words_is_forgotten_above() -> None:
+    assert sum(r.attacks_text for r in reported_protocols().values()) == 13
+
+
+def test_a_swap_is_reported_in_the_fields_of_ours() -> None:
+    assert ReportedSwap.model_fields.keys() == WordSwap.model_fields.keys()
+
+
 def test_every_reported_protocol_runs_or_says_why() -> None:
     for reported in reported_protocols().values():
         found = runnable(reported, "dtd")
@@ -79,7 +145,8 @@ def test_every_reported_protocol_runs_or_says_why() -> None:
 
 
 def test_only_sign_steps_in_full_precision_ignore_the_reduction() -> None:
-    assert not reduction_matters(KNOWN, KNOWN.components[0])
+    sep = reported_protocol("mmcoa-sep-attack")
+    assert not reduction_matters(KNOWN, KNOWN.components[0]) and not reduction_matters(sep, sep.components[0])
     assert reduction_matters(changed(precision="amp-fp16"), KNOWN.components[0])
     assert reduction_matters(changed(norm="l2"), KNOWN.components[0])
     assert reduction_matters(KNOWN, Component(attack="apgd-ce"))
@@ -87,8 +154,8 @@ def test_only_sign_steps_in_full_precision_ignore_the_reduction() -> None:
 
 def test_names_lead_to_protocols() -> None:
     assert protocols_named("clean", "digits") == [protocol("clean")]
-    with pytest.raises(UnavailableError, match="attack on both"):
-        protocols_named("mmcoa-sep-attack", "cifar10")
+    with pytest.raises(UnavailableError, match="Enum is compared"):
+        protocols_named("mmcoa-co-attack-100", "cifar10")
     with pytest.raises(GauntletError, match="unknown protocol"):
         protocols_named("mmcoa-pgd-1000", "cifar10")
 
