@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from vlm_gauntlet.suites.retrieval import RetrievalOutcome
+    from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 
 
 def retrieval(
@@ -80,7 +80,7 @@ def _fraction(text: str) -> "Fraction":
 
 def _report(finished: "list[RetrievalOutcome]", folder: Path) -> None:
     from vlm_gauntlet.suites.recall import DEFINITIONS, KS
-    from vlm_gauntlet.suites.retrieval import FOLDER
+    from vlm_gauntlet.suites.retrieval_records import FOLDER
 
     lines = []
     for o in finished:
