@@ -1,5 +1,6 @@
 """Retrieval from a name to a file: attacks hurt a trained model, and nothing depends on batches or on a second run."""
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from vlm_gauntlet import fixtures
 from vlm_gauntlet.attacks.multimodal.pairs import attack_pairs
 from vlm_gauntlet.attacks.multimodal.recipes import RECIPES
 from vlm_gauntlet.cli.main import app
@@ -124,6 +126,13 @@ def test_a_lying_or_alien_file_is_named(found: RetrievalOutcome, tmp_path: Path)
             journal.outcomes()
         assert "alien.json" in str(error.value) and said in str(error.value)
     assert journal.find(found.key) == found
+
+
+def test_published_schema_is_current() -> None:
+    published = Path(fixtures.__file__).parent / "data" / "retrieval.schema.json"
+    assert json.loads(published.read_text()) == RetrievalOutcome.model_json_schema(), (
+        "gauntlet schema retrieval > fixtures/data/retrieval.schema.json, and raise schema_version if old ones break"
+    )
 
 
 def test_a_tuned_tower_is_another_cell(tmp_path: Path) -> None:
