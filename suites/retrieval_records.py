@@ -1,6 +1,7 @@
 """Retrieval as data: cell, outcome, the batch of a run in flight, and the folder that keeps them."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +14,11 @@ from .record_folder import RecordFolder
 
 FOLDER = "retrieval"  # inside a folder of outcomes
 Features = tuple[tuple[float, ...], ...]
+
+
+def word_swap(source: Literal["characters", "wordnet", "masked-lm"], words: int) -> WordSwap:
+    """The attack on captions that `gauntlet retrieval --source ... --words ...` asks for."""
+    return WordSwap(source=source, index_shift="corrected" if source == "masked-lm" else "none", budget=words)
 
 
 class RetrievalCell(BaseModel):
