@@ -116,6 +116,13 @@ def test_internal_links_lead_somewhere(site: Path) -> None:
                 assert parts.fragment in Page(target.read_text()).ids, f"{path.name}: {link}"
 
 
+def test_every_page_leads_to_retrieval(site: Path) -> None:
+    for path, page in pages(site).items():
+        assert site / "retrieval.html" in {
+            (path.parent / unquote(urlsplit(link).path)).resolve() for link in page.links
+        }
+
+
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(site: Path) -> None:
     for path, page in pages(site).items():
         assert all(not urlsplit(r).scheme and not r.startswith("//") for r in page.resources), path
