@@ -155,7 +155,8 @@ def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutco
     controls = [r for r in found if r.method == "undefended" or r.control]
     write("index.html", index.render(
         **shared, root="", blocks=blocks, controls=controls, methods=sorted(by_method),
-        datasets=sorted(by_dataset), backbones=sorted({o.cell.backbone for o in (*outcomes, *retrieval)}),
+        datasets=sorted(by_dataset),
+        backbones=sorted({row.backbone for row in found} | {o.cell.backbone for o in retrieval}),
     ))  # fmt: skip
     for name, theirs in by_method.items():
         page = method_page.render(**shared, root="../", name=name, card=card_of(name), rows=theirs)
