@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from vlm_gauntlet.suites.retrieval import RetrievalOutcome
+    from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 
 
 def retrieval(
@@ -46,11 +46,10 @@ def retrieval(
     """
     from rich.progress import Progress
 
-    from vlm_gauntlet.fixtures.protocols import WordSwap
     from vlm_gauntlet.suites.retrieval import Setting, run_retrieval
+    from vlm_gauntlet.suites.retrieval_records import word_swap
 
-    shift: Literal["none", "corrected"] = "corrected" if source == "masked-lm" else "none"
-    rules = WordSwap(source=source, index_shift=shift, budget=words)
+    rules = word_swap(source, words)
     finished = []
     with Progress(transient=True, disable=quiet()) as bar:
         for name in dict.fromkeys(attack):
@@ -80,7 +79,7 @@ def _fraction(text: str) -> "Fraction":
 
 def _report(finished: "list[RetrievalOutcome]", folder: Path) -> None:
     from vlm_gauntlet.suites.recall import DEFINITIONS, KS
-    from vlm_gauntlet.suites.retrieval import FOLDER
+    from vlm_gauntlet.suites.retrieval_records import FOLDER
 
     lines = []
     for o in finished:

@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 
 from tabulate import tabulate
 
@@ -15,7 +16,8 @@ from .table import HEADERS, breaker, flag_names, label, worst_words
 from .words import interval, threat_words
 
 
-def _numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+def numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """A fraction and the bounds of its interval as three fields, all None where there is none."""
     field = name.replace("-", "_")
     return {
         field: estimate.value if estimate else None,
@@ -30,11 +32,11 @@ def record(row: Row) -> dict[str, object]:
     made: dict[str, object] = {
         "method": row.method, "backbone": row.backbone, "dataset": row.dataset, "norm": row.threat.norm,
         "eps": str(row.threat.eps), "modality": row.threat.modality, "seed": row.seed, "n": row.clean.n,
-        "state": row.state, "masked_by": " ".join(f.name for f in row.masked_by), **_numbers("clean", row.clean),
+        "state": row.state, "masked_by": " ".join(f.name for f in row.masked_by), **numbers("clean", row.clean),
     }  # fmt: skip
     for level in LEVELS:
-        made |= _numbers(level.lower(), row.under(level))
-    made |= _numbers("worst_case", valid)
+        made |= numbers(level.lower(), row.under(level))
+    made |= numbers("worst_case", valid)
     made |= {
         "broken_mostly_by": row.worst.breakers[0][0] if row.worst and row.worst.breakers else "",
         "defence_passes": row.passes, "attack_passes": row.attack_passes, "flags": " ".join(flag_names(row)),
@@ -45,13 +47,22 @@ def record(row: Row) -> dict[str, object]:
 
 def to_json(found: Sequence[Row]) -> str:
     """All rows as a JSON array, one object a row."""
-    return json.dumps([record(row) for row in found], indent=1, allow_nan=False) + "\n"
+    return as_json([record(row) for row in found])
 
 
 def to_csv(found: Sequence[Row]) -> str:
     """All rows as CSV with a header; an absent number is an empty field."""
+    return as_csv([record(row) for row in found])
+
+
+def as_json(records: Sequence[Mapping[str, object]]) -> str:
+    """Flat data as a JSON array."""
+    return json.dumps(records, indent=1, allow_nan=False) + "\n"
+
+
+def as_csv(records: Sequence[Mapping[str, object]]) -> str:
+    """Flat data as CSV."""
     text = io.StringIO()
-    records = [record(row) for row in found]
     if records:
         writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
         writer.writeheader()
@@ -68,12 +79,17 @@ def to_latex(found: Sequence[Row]) -> str:
              worst_words(r), breaker(r)]
             for r in block
         ]  # fmt: skip
-        body = tabulate(lines, HEADERS[:-1], tablefmt="latex_booktabs", disable_numparse=True)
-        caption = _tex(f"{backbone}, {dataset}, ") + threat_words(block[0].threat).replace("L∞", r"$L_\infty$")
-        note = r"Accuracy in \%, 95\,\% Wilson interval."
-        caption = caption.replace("ε", r"$\varepsilon$")
-        tables.append(f"\\begin{{table}}\n\\caption{{{caption}. {note}}}\n{body.replace('–', '--')}\n\\end{{table}}\n")
+        caption = f"{backbone}, {dataset}, {threat_words(block[0].threat)}. Accuracy in %, 95 % Wilson interval."
+        tables.append(as_latex(lines, HEADERS[:-1], caption))
     return "\n".join(tables)
+
+
+def as_latex(lines: Sequence[Sequence[str]], headers: Sequence[str], caption: str) -> str:
+    """One `table` (booktabs); caption and cells are plain text, escaped here."""
+    body = tabulate(lines, headers, tablefmt="latex_booktabs", disable_numparse=True)
+    made = f"\\begin{{table}}\n\\caption{{{_tex(caption)}}}\n{body}\n\\end{{table}}\n"
+    signs = {"–": "--", "→": r"$\to$", "L∞": r"$L_\infty$", "ε": r"$\varepsilon$"}
+    return reduce(lambda text, sign: text.replace(sign, signs[sign]), signs, made)
 
 
 def _tex(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The static site: front page, pages of methods, data sets and claims, every raw outcome, the tables as files."""
+"""The static site: front page, pages of methods, data sets, claims and retrieval, raw outcomes, the tables as files."""
 
 import os
 import shutil
@@ -15,12 +15,14 @@ from markupsafe import Markup
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.protocols import LEVELS, Protocol
 from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 
 from . import table, words
 from .chart import chart, charted
 from .claim_pages import write_claim_pages
 from .exports import to_csv, to_json, to_latex
 from .flags import MASKING
+from .retrieval_page import write_retrieval_page
 from .rows import Block, Row, card_of, headline, rows
 from .statistics import wilson
 from .worst_case import NEVER_BROKEN, WRONG_ANYWAY
@@ -53,12 +55,19 @@ def environment() -> Environment:
     return made
 
 
-def build_site(outcomes: Sequence[Outcome], out: Path, *, made: datetime | None = None) -> Path:
+def build_site(
+    outcomes: Sequence[Outcome],
+    out: Path,
+    *,
+    retrieval: Sequence[RetrievalOutcome] = (),
+    made: datetime | None = None,
+) -> Path:
     """Renders the board into a folder, whole or not at all.
 
     Args:
-        outcomes: what the board shows, at least one.
+        outcomes: of the matrix.
         out: a folder that is absent, empty, or an earlier site.
+        retrieval: outcomes of image-text retrieval; with the others at least one.
         made: time shown on the pages, default now.
 
     Returns:
@@ -67,7 +76,7 @@ def build_site(outcomes: Sequence[Outcome], out: Path, *, made: datetime | None 
     Raises:
         GauntletError: there is no outcome; or `out` holds something that is not a site of ours, and is left as it was.
     """
-    if not outcomes:
+    if not outcomes and not retrieval:
         raise GauntletError(
             "no outcomes", expected="at least one outcome file", where="--outcomes",
             fix="make some: pytest suites/ -m fast --outcomes outcomes (or gauntlet run --help for one cell)",
@@ -79,7 +88,7 @@ def build_site(outcomes: Sequence[Outcome], out: Path, *, made: datetime | None 
     try:
         fresh.chmod(0o755)
         # The folder is renamed as a whole, which makes all of its files appear at once.
-        _write_pages(outcomes, fresh, made or datetime.now(UTC))
+        _write_pages(outcomes, retrieval, fresh, made or datetime.now(UTC))
         old = fresh.with_name(f"{fresh.name}.old")
         if out.exists():
             os.replace(out, old)
@@ -120,7 +129,7 @@ def _protocol_terms(protocol: Protocol) -> Markup:
     return Markup("").join(line.format(term, text) for term, text in words.protocol_words(protocol))
 
 
-def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None:
+def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutcome], out: Path, made: datetime) -> None:
     found = rows(outcomes)
     by_method: dict[str, list[Row]] = defaultdict(list)
     by_dataset: dict[str, list[Row]] = defaultdict(list)
@@ -128,7 +137,10 @@ def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None
         by_method[row.method].append(row)
         by_dataset[row.dataset].append(row)
     pages = environment()
-    shared: dict[str, object] = {"made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes)}
+    shared: dict[str, object] = {
+        "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
+        "retrieval": len(retrieval),
+    }  # fmt: skip
     index, method_page, dataset_page = (pages.get_template(f"{n}.html.j2") for n in ("index", "method", "dataset"))
 
     for folder in ("methods", "datasets", "outcomes"):
@@ -143,7 +155,8 @@ def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None
     controls = [r for r in found if r.method == "undefended" or r.control]
     write("index.html", index.render(
         **shared, root="", blocks=blocks, controls=controls, methods=sorted(by_method),
-        datasets=sorted(by_dataset), backbones=sorted({row.backbone for row in found}),
+        datasets=sorted(by_dataset),
+        backbones=sorted({row.backbone for row in found} | {o.cell.backbone for o in retrieval}),
     ))  # fmt: skip
     for name, theirs in by_method.items():
         page = method_page.render(**shared, root="../", name=name, card=card_of(name), rows=theirs)
@@ -154,6 +167,8 @@ def _write_pages(outcomes: Sequence[Outcome], out: Path, made: datetime) -> None
     for outcome in outcomes:
         write(f"outcomes/{outcome.key}.json", outcome.model_dump_json(indent=1) + "\n")
     write_claim_pages(pages, shared, outcomes, out)
+    if retrieval:
+        write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
     write("style.css", (TEMPLATES / "style.css").read_text(encoding="utf-8"))
     write("results.csv", to_csv(found))
     write("results.json", to_json(found))

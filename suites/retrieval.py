@@ -15,65 +15,27 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from vlm_gauntlet.attacks.multimodal.ascent import PairAscent
 from vlm_gauntlet.attacks.multimodal.pairs import attack_pairs
 from vlm_gauntlet.attacks.multimodal.recipes import recipe
 from vlm_gauntlet.attacks.text.reader import TextTower
+from vlm_gauntlet.attacks.text.sources.base import Source
 from vlm_gauntlet.attacks.text.sources.registry import build_source
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Dataset, Example, dataset, to_tensor
 from vlm_gauntlet.fixtures.draws import key_of
-from vlm_gauntlet.fixtures.errors import GauntletError, reading
-from vlm_gauntlet.fixtures.files import sha256, write_atomically
-from vlm_gauntlet.fixtures.protocols import ExactFraction, WordSwap
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.files import sha256
+from vlm_gauntlet.fixtures.protocols import WordSwap
 from vlm_gauntlet.fixtures.records import Provenance
 from vlm_gauntlet.methods.registry import method
 
 from .recall import Ranks, ranks
+from .retrieval_records import Features, RetrievalBatch, RetrievalCell, RetrievalJournal, RetrievalOutcome
 from .running import VERSIONS, code_digest, device_name, this_command
-
-FOLDER = "retrieval"  # inside a folder of outcomes
-
-
-class RetrievalCell(BaseModel):
-    """One evaluation, complete. Its key is a digest of everything that may change the result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    method: str
-    method_digest: str
-    backbone: str
-    backbone_digest: str
-    dataset: str
-    dataset_digest: str
-    attack: str = Field(description="sep, co-attack or sga")
-    eps: ExactFraction = Field(ge=0, description="L-inf radius in [0,1] at the backbone's resolution")
-    text: WordSwap
-    seed: int
-    limit: int = Field(ge=1, description="first n images of the data set, with all their captions")
-    code_digest: str
-
-    @property
-    def key(self) -> str:
-        """Digest of every field."""
-        return sha256(self.model_dump_json().encode())[:32]
-
-
-class RetrievalOutcome(BaseModel):
-    """What an evaluation gave; all metrics follow from the ranks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: int = 1
-    key: str
-    cell: RetrievalCell
-    image_to_text: Ranks
-    text_to_image: Ranks
-    captions_changed: int = Field(ge=0)
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -95,7 +57,7 @@ class Setting:
 def run_retrieval(
     setting: Setting, folder: Path, *, progress: Callable[[int, int], None] | None = None
 ) -> RetrievalOutcome:
-    """Runs an evaluation, or takes it from the folder.
+    """Runs an evaluation, takes up one that was killed, or takes a finished one from the folder.
 
     Args:
         setting: what to run.
@@ -104,14 +66,24 @@ def run_retrieval(
 
     Raises:
         UnavailableError: weights, data or candidate words are not on this machine.
-        GauntletError: the data set has no captions, or the method is more than a tower.
+        GauntletError: the data set has no captions, the method is more than a tower, or a killed run had another
+            batch size.
     """
     recipe(setting.attack)  # a wrong name costs no loading
     tower, data, cell = _load(setting)
-    path = folder / FOLDER / f"{cell.key}.json"
-    if path.is_file():
-        with reading("a retrieval outcome", path, expected="whole JSON", fix="move it away and run again"):
-            return RetrievalOutcome.model_validate_json(path.read_bytes())
+    journal = RetrievalJournal(folder)
+    with journal.lock(cell.key):
+        return journal.find(cell.key) or _run(setting, cell, tower, data, journal, progress)
+
+
+def _run(
+    setting: Setting,
+    cell: RetrievalCell,
+    tower: Backbone,
+    data: Dataset,
+    journal: RetrievalJournal,
+    progress: Callable[[int, int], None] | None,
+) -> RetrievalOutcome:
     examples = list(islice(data, setting.limit))
     if bare := [example.id for example in examples if not example.captions]:
         raise GauntletError(
@@ -119,7 +91,7 @@ def run_retrieval(
             where=f"data set {data.name}", fix="leave them out of the set",
         )  # fmt: skip
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        to_text, to_image, changed = _evaluate(tower, examples, setting, progress)
+        to_text, to_image, changed = _evaluate(tower, examples, setting, journal, cell.key, progress)
     outcome = RetrievalOutcome(
         key=cell.key, cell=cell, image_to_text=to_text, text_to_image=to_image, captions_changed=changed,
         provenance=Provenance(
@@ -128,7 +100,7 @@ def run_retrieval(
             command=this_command(), batch_size=setting.batch_size,
         ),
     )  # fmt: skip
-    write_atomically(path, (outcome.model_dump_json(indent=1) + "\n").encode())
+    journal.write(outcome)
     return outcome
 
 
@@ -151,7 +123,8 @@ def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
     cell = RetrievalCell(
         method=chosen.label, method_digest=chosen.digest, backbone=backbone.name, backbone_digest=backbone.digest,
         dataset=data.name, dataset_digest=data.digest, attack=setting.attack, eps=setting.eps, text=setting.text,
-        seed=setting.seed, limit=setting.limit, code_digest=_digest(),
+        text_source_digest=build_source(setting.text).digest, seed=setting.seed, limit=setting.limit,
+        code_digest=_digest(),
     )  # fmt: skip
     return tower, data, cell
 
@@ -164,7 +137,12 @@ def _digest() -> str:
 
 
 def _evaluate(
-    tower: Backbone, examples: Sequence[Example], setting: Setting, progress: Callable[[int, int], None] | None
+    tower: Backbone,
+    examples: Sequence[Example],
+    setting: Setting,
+    journal: RetrievalJournal,
+    key: str,
+    progress: Callable[[int, int], None] | None,
 ) -> tuple[Ranks, Ranks, int]:
     """Ranks both ways, and how many captions the attack changed."""
     attack, source = recipe(setting.attack).make(float(setting.eps)), build_source(setting.text)
@@ -177,28 +155,61 @@ def _evaluate(
         groups = torch.split(features @ texts.T, [len(group) for group in captions], dim=1)
         return torch.stack([group.amax(1) for group in groups], dim=1)
 
-    clean, moved, after = [], [], []
-    for start in range(0, len(examples), setting.batch_size):
+    done = journal.batches(key)
+    for index, start in enumerate(range(0, len(examples), setting.batch_size)):
         part = examples[start : start + setting.batch_size]
-        images = torch.stack([to_tensor(example.image, tower.image_size) for example in part]).to(tower.device)
-        done = attack_pairs(
-            attack, tower, images, [example.captions for example in part],
-            torch.arange(start, start + len(part), device=tower.device),
-            tuple(key_of(setting.seed, "attack", example.id) for example in part),
-            decide=decide, rules=setting.text, source=source,
-        )  # fmt: skip
-        with torch.no_grad():
-            clean.append(F.normalize(tower.encode_image(images), dim=-1))
-            moved.append(F.normalize(tower.encode_image(done.result.images), dim=-1))
-        after += [sentence for group in done.sentences for sentence in group]
+        if index == len(done):
+            done.append(_attacked(tower, part, start, setting, attack, source, decide))
+            journal.append(key, done[index])
+        elif done[index].ids != tuple(example.id for example in part):
+            raise GauntletError(
+                f"a partial log with a batch of {len(done[index].ids)}",
+                expected=f"batches of {setting.batch_size}, as this run asks", where=str(journal.partial(key)),
+                fix="use the same --batch-size, or remove the file",
+            )  # fmt: skip
         if progress:
             progress(start + len(part), len(examples))
-    before = ranks(torch.cat(clean) @ texts.T, owner)
-    behind = ranks(torch.cat(moved) @ read(tower, [sentence.after for sentence in after]).T, owner)
+
+    def features(side: Callable[[RetrievalBatch], Features]) -> Tensor:
+        return torch.tensor([feature for batch in done for feature in side(batch)], device=tower.device)
+
+    after = read(tower, [text for batch in done for text in batch.captions])
+    before = ranks(features(lambda batch: batch.clean) @ texts.T, owner)
+    behind = ranks(features(lambda batch: batch.attacked) @ after.T, owner)
     to_text, to_image = (
         Ranks(clean=tuple(b.tolist()), attacked=tuple(a.tolist())) for b, a in zip(before, behind, strict=True)
     )
-    return to_text, to_image, sum(bool(sentence.positions) for sentence in after)
+    return to_text, to_image, sum(batch.changed for batch in done)
+
+
+def _attacked(
+    tower: Backbone,
+    part: Sequence[Example],
+    start: int,
+    setting: Setting,
+    attack: PairAscent,
+    source: Source,
+    decide: Callable[[Tensor], Tensor],
+) -> RetrievalBatch:
+    """One batch: the images from `start` on, with their captions."""
+    images = torch.stack([to_tensor(example.image, tower.image_size) for example in part]).to(tower.device)
+    done = attack_pairs(
+        attack, tower, images, [example.captions for example in part],
+        torch.arange(start, start + len(part), device=tower.device),
+        tuple(key_of(setting.seed, "attack", example.id) for example in part),
+        decide=decide, rules=setting.text, source=source,
+    )  # fmt: skip
+
+    def features(pictures: Tensor) -> Features:
+        with torch.no_grad():
+            return tuple(map(tuple, F.normalize(tower.encode_image(pictures).float(), dim=-1).tolist()))
+
+    sentences = [sentence for group in done.sentences for sentence in group]
+    return RetrievalBatch(
+        ids=tuple(example.id for example in part), clean=features(images), attacked=features(done.result.images),
+        captions=tuple(sentence.after for sentence in sentences),
+        changed=sum(bool(sentence.positions) for sentence in sentences),
+    )  # fmt: skip
 
 
 def read(tower: Backbone, sentences: Sequence[str], chunk: int = 256) -> Tensor:

@@ -159,18 +159,17 @@ def _run(
         preprocessing="resize-crop" if native else protocol.preprocessing,
     )  # fmt: skip
     done = journal.batches(cell.key)
-    counted = [len(result.samples) for result in done]
-    if any(n != plan.batch_size for n in counted[:-1]):
-        raise GauntletError(
-            f"a partial log with batches of {counted}", expected=f"batches of {plan.batch_size}, as this run asks",
-            where=str(journal.folder / f"{cell.key}.partial.jsonl"),
-            fix="use the same --batch-size, or remove the file",
-        )  # fmt: skip
     for index, batch in enumerate(batches):
-        if index >= len(done):
+        if index == len(done):
             result = run_batch(defence, undefended, prompts, batch, protocol, plan.seed)
             journal.append(cell.key, result)
             done.append(result)
+        elif tuple(sample.id for sample in done[index].samples) != batch.ids:
+            raise GauntletError(
+                f"a partial log with a batch of {len(done[index].samples)}",
+                expected=f"batches of {plan.batch_size}, as this run asks", where=str(journal.partial(cell.key)),
+                fix="use the same --batch-size, or remove the file",
+            )  # fmt: skip
         if progress:
             progress(sum(len(r.samples) for r in done[: index + 1]), plan.limit)
     outcome = _outcome(plan, cell, done, randomised=defence.card.randomised, command=command or this_command())

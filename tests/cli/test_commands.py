@@ -67,6 +67,9 @@ def test_lists_for_people_and_for_machines(command: str, expected: str) -> None:
 def test_the_schema_is_that_of_an_outcome() -> None:
     schema = json.loads(gauntlet("schema").stdout)
     assert {"cell", "samples", "indicators", "provenance"} <= set(schema["required"])
+    other = json.loads(gauntlet("schema", "retrieval").stdout)
+    assert {"cell", "image_to_text", "text_to_image", "provenance"} <= set(other["required"])
+    assert gauntlet("schema", "everything").exit_code == 2
 
 
 def test_claims_are_listed_audited_and_judged(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
-from vlm_gauntlet.fixtures.protocols import protocol
+from vlm_gauntlet.fixtures.protocols import WordSwap, protocol
 from vlm_gauntlet.fixtures.records import Cell, Cost, Indicator, Outcome, Provenance, Sample
+from vlm_gauntlet.suites.recall import Ranks
+from vlm_gauntlet.suites.retrieval_records import RetrievalCell, RetrievalOutcome
 
+RULES = WordSwap(source="characters")
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -50,5 +54,37 @@ def outcome(
         provenance=Provenance(
             made=MADE - timedelta(days=age_days), device="cpu", versions={"torch": "2.11"}, command="gauntlet run",
             batch_size=32,
+        ),
+    )  # fmt: skip
+
+
+def retrieved(
+    clean: Sequence[int] = (0, 0, 4, 7),
+    attacked: Sequence[int] = (9, 0, 4, 12),
+    *,
+    method: str = "tecoa",
+    backbone: str = "tiny",
+    dataset: str = "captions",
+    attack: str = "sga",
+    eps: Fraction = Fraction(2, 255),
+    text: WordSwap = RULES,
+    seed: int = 0,
+    code: str = "code",
+    age_days: int = 0,
+) -> RetrievalOutcome:
+    """The ranks of each image; it has two captions, which rank as it does."""
+    cell = RetrievalCell(
+        method=method, method_digest="m", backbone=backbone, backbone_digest="b", dataset=dataset, dataset_digest="d",
+        attack=attack, eps=eps, text=text, text_source_digest="", seed=seed, limit=len(clean), code_digest=code,
+    )  # fmt: skip
+    return RetrievalOutcome(
+        key=cell.key,
+        cell=cell,
+        image_to_text=Ranks(clean=tuple(clean), attacked=tuple(attacked)),
+        text_to_image=Ranks(clean=(*clean, *clean), attacked=(*attacked, *attacked)),
+        captions_changed=len(clean) + 1,
+        provenance=Provenance(
+            made=MADE - timedelta(days=age_days), device="cpu", versions={"torch": "2.11"},
+            command="gauntlet retrieval --attack sga", batch_size=16,
         ),
     )  # fmt: skip

@@ -10,8 +10,8 @@ import pytest
 
 from vlm_gauntlet.leaderboard.site import build_site
 
-from .factory import outcome
-from .test_site import board
+from .factory import outcome, retrieved
+from .test_site import board, found_again
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if os.environ.get("CI") != "true" and BROWSER is None:
@@ -33,7 +33,8 @@ onload = () => document.title = [...document.querySelectorAll("iframe")].map(
 def test_pages_fit_the_window(tmp_path: Path, width: int) -> None:
     assert BROWSER, "CI must have chromium"
     long = outcome("1" * 8, method="a_package.with.a_long.path:AndALongerClassName", dataset="a_data_set_of_many_words")
-    site = build_site([*board(), long], tmp_path / "site").parent
+    whole = retrieved((0,) * 400, (0,) * 400, method=long.cell.method, dataset=long.cell.dataset, attack="co-attack")
+    site = build_site([*board(), long], tmp_path / "site", retrieval=[*found_again(), whole]).parent
     found = sorted(site.rglob("*.html"))
     for page in found:  # opened details must fit too
         page.write_text(page.read_text().replace("<details", "<details open"))

@@ -9,8 +9,9 @@ import pytest
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.leaderboard.site import MARKER, build_site, environment
+from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 
-from .factory import MADE, fired, outcome
+from .factory import MADE, fired, outcome, retrieved
 
 TRANSFER, PGD = "pgd-10-transfer-linf-1-255", "pgd-10-white-box-linf-1-255"
 APGD, ADAPTIVE = "apgd-ce-white-box-linf-1-255", "pgd-20-adaptive-linf-1-255"
@@ -37,9 +38,21 @@ def board() -> list[Outcome]:
     ]
 
 
+def found_again() -> list[RetrievalOutcome]:
+    """Retrieval: of methods with and without a page of their own, in two tables."""
+    return [
+        retrieved(method="undefended"),
+        retrieved(),
+        retrieved(attack="sep", attacked=(0, 0, 4, 7)),
+        retrieved(clean=(11, 12), attacked=(0, 30), method="only_here", backbone="miniclip-cnn"),
+        retrieved(method=SCRIPT, attack="<i>", dataset="a/../<b>"),
+    ]
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_site(board(), tmp_path_factory.mktemp("board") / "site", made=MADE).parent
+    out = tmp_path_factory.mktemp("board") / "site"
+    return build_site(board(), out, retrieval=found_again(), made=MADE).parent
 
 
 class Page(HTMLParser):
@@ -80,7 +93,7 @@ def pages(site: Path) -> dict[Path, Page]:
 
 def test_every_page_is_well_formed(site: Path) -> None:
     found = pages(site)
-    assert len([p for p in found if "claims" not in p.parts and p.name != "audit.html"]) == 1 + 7 + 3
+    assert len([p for p in found if "claims" not in p.parts and p.name != "audit.html"]) == 1 + 7 + 3 + 1
     assert len([p for p in found if "claims" in p.parts]) > 50
     for path, page in found.items():
         assert len(page.ids) == len(set(page.ids)), path
@@ -101,6 +114,13 @@ def test_internal_links_lead_somewhere(site: Path) -> None:
             assert target.is_file() and target.is_relative_to(site), f"{path.name}: {link}"
             if parts.fragment:
                 assert parts.fragment in Page(target.read_text()).ids, f"{path.name}: {link}"
+
+
+def test_every_page_leads_to_retrieval(site: Path) -> None:
+    for path, page in pages(site).items():
+        assert site / "retrieval.html" in {
+            (path.parent / unquote(urlsplit(link).path)).resolve() for link in page.links
+        }
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(site: Path) -> None:
@@ -170,7 +190,8 @@ def test_raw_outcomes_are_beside(site: Path) -> None:
 
 
 def test_same_outcomes_same_bytes(site: Path, tmp_path: Path) -> None:
-    again = build_site(list(reversed(board())), tmp_path / "again", made=MADE).parent
+    shuffled = list(reversed(found_again()))
+    again = build_site(list(reversed(board())), tmp_path / "again", retrieval=shuffled, made=MADE).parent
     assert {p.relative_to(site): p.read_bytes() for p in site.rglob("*") if p.is_file()} == {
         p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()
     }

@@ -101,20 +101,23 @@ def test_a_killed_run_loses_at_most_the_batch_in_flight(
     assert not list(journal.folder.glob("*.partial.jsonl"))
 
 
-def test_another_batch_size_cannot_resume(cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("finished", "size"), [(2, 3), (1, 3), (1, N)])
+def test_another_batch_size_cannot_resume(
+    cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int, size: int
+) -> None:
     journal, ran = Journal(tmp_path), []
 
-    def stop_at_third(*arguments: object) -> object:
+    def stop(*arguments: object) -> object:
         ran.append(arguments)
-        if len(ran) == 3:
+        if len(ran) > finished:
             raise KeyboardInterrupt
         return run_batch(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running, "run_batch", stop_at_third)
+    monkeypatch.setattr(running, "run_batch", stop)
     with pytest.raises(KeyboardInterrupt):
         run_cell(cell, journal)
-    with pytest.raises(GauntletError, match="batches of 3"):
-        run_cell(replace(cell, batch_size=3), journal)
+    with pytest.raises(GauntletError, match=f"batches of {size}"):
+        run_cell(replace(cell, batch_size=size), journal)
 
 
 def test_a_truncated_outcome_is_named_and_nothing_is_lost(cell: CellPlan, tmp_path: Path) -> None:
