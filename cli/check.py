@@ -22,7 +22,7 @@ def check(
 
     With --measure: passes for one image of a prediction and of an adaptive attacker's gradient (one draw), and
     milliseconds an image in a batch of 16, the median of 3 calls, on as many threads as OMP_NUM_THREADS says; with
-    one, processor time, which other programs do not lengthen.
+    one, processor time, without what other programs take.
 
     Examples:
 

@@ -97,7 +97,7 @@ def read_card(folder: Path) -> Card:
         if switches.is_file():
             record["deviations"] = tomllib.loads(switches.read_text())["deviation"]
         if measured.is_file():
-            record |= Measured.model_validate(tomllib.loads(measured.read_text())).model_dump()
+            record |= Measured.model_validate(tomllib.loads(measured.read_text())).model_dump(exclude_unset=True)
         card = Card.model_validate(record)
     if card.id != folder.name:
         raise GauntletError(
