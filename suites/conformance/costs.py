@@ -120,7 +120,7 @@ def _milliseconds(bench: Bench, work: Work, *, repeats: int = REPEATS) -> float:
 
 
 def _clock(bench: Bench) -> float:
-    """Seconds, once the device has done what was asked of it; of one CPU thread processor time, as others run beside it."""
+    """Seconds, once the device has done what was asked of it; on one CPU thread, processor time."""
     if bench.backbone.device.type == "cuda":
         torch.cuda.synchronize(bench.backbone.device)
     elif torch.get_num_threads() == 1:
