@@ -1,12 +1,15 @@
-"""A method's identity, read from `card.toml`, and its named deviations, read from `deviations.toml`."""
+"""A method's identity (`card.toml`), its named deviations (`deviations.toml`), its costs (`measured.toml`)."""
 
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
+
+MEASURED = "measured.toml"
 
 
 class _Record(BaseModel):
@@ -25,13 +28,38 @@ class Deviation(_Record):
 
 
 class Cost(_Record):
-    """Passes of the image encoder for one image at inference."""
+    """Passes of the image encoder for one image."""
 
     forward: int
     backward: int
 
 
-class Card(_Record):
+class Timing(_Record):
+    """Times on one backbone, in milliseconds an image. Informative: no other machine repeats them.
+
+    On one CPU thread processor time, else wall-clock time.
+    """
+
+    backbone: str
+    device: str = Field(description="what computed, in words")
+    batch_size: int = Field(ge=1)
+    defence_ms: float = Field(gt=0, description="of one prediction")
+    attack_ms: float = Field(gt=0, description="of one gradient of the adaptive attacker")
+    measured: date
+
+
+class Measured(_Record):
+    """What `gauntlet check --measure` prints. It tells of a method and makes nothing of it: no digest reads it."""
+
+    attack_cost: Cost | None = Field(
+        default=None,
+        description="passes for one gradient of the adaptive attacker: straight-through route, one draw, one image; "
+        "an attack costs steps x draws x this",
+    )
+    timings: tuple[Timing, ...] = ()
+
+
+class Card(Measured):
     """Who made a method, what it optimises, what it claims to resist."""
 
     id: str
@@ -47,7 +75,7 @@ class Card(_Record):
     optimises: str
     threat: str = Field(description="threat model that the paper claims against")
     hyperparameters: dict[str, float | int | str] = {}
-    cost: Cost | None = None
+    cost: Cost | None = Field(default=None, description="passes of the defence for one image at inference")
     randomised: bool = False
     keeps_state: bool = False
     batch_coupled: bool = False
@@ -55,15 +83,21 @@ class Card(_Record):
     notes: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
 
+    def timing(self, backbone: str) -> Timing | None:
+        """The first timing on this backbone, or None."""
+        return next((t for t in self.timings if t.backbone == backbone), None)
+
 
 def read_card(folder: Path) -> Card:
-    """Reads `card.toml` and `deviations.toml` of a method folder; the id must be the folder's name."""
-    path, switches = folder / "card.toml", folder / "deviations.toml"
-    expected = "the fields of Card and Deviation (methods/card.py)"
+    """Reads the card of a method folder, deviations and measurements included; its id must be the folder's name."""
+    path, switches, measured = folder / "card.toml", folder / "deviations.toml", folder / MEASURED
+    expected = "the fields of Card, Deviation and Measured (methods/card.py)"
     with reading("card or deviations", folder, expected=expected, fix="compare with methods/ttc"):
         record = tomllib.loads(path.read_text())
         if switches.is_file():
             record["deviations"] = tomllib.loads(switches.read_text())["deviation"]
+        if measured.is_file():
+            record |= Measured.model_validate(tomllib.loads(measured.read_text())).model_dump(exclude_unset=True)
         card = Card.model_validate(record)
     if card.id != folder.name:
         raise GauntletError(

@@ -18,7 +18,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError, unknown_name
 from vlm_gauntlet.fixtures.files import sha256
 
 from .base import Defence
-from .card import Card
+from .card import MEASURED, Card
 
 HERE = Path(__file__).parent
 GROUP = "vlm_gauntlet.methods"
@@ -39,12 +39,13 @@ class Method:
 
     @property
     def card(self) -> Card:
-        """The class's card; of a composition, with the victim's weights and no declared cost."""
+        """The class's card; of a composition, with the victim's weights and no declared cost or time."""
         card = self.defence.card
         if self.victim is None:
             return card
         below = self.victim.card
-        return card.model_copy(update={"name": f"{card.name} on {below.name}", "weights": below.weights, "cost": None})
+        undeclared = {"cost": None, "attack_cost": None, "timings": ()}
+        return card.model_copy(update={"name": f"{card.name} on {below.name}", "weights": below.weights, **undeclared})
 
     @property
     def label(self) -> str:
@@ -67,10 +68,14 @@ class Method:
 
 @cache
 def _sources_digest(source: Path) -> str:
-    """Digest of the files that make a defence, read once: a later edit does not change what this process runs."""
+    """Digest of the files that make a defence, read once: a later edit does not change what this process runs.
+
+    Not of MEASURED, which only tells of it: a new timing leaves old outcomes valid.
+    """
     owned = (source.parent / "card.toml").is_file()
     kinds = {".py", ".toml", ".safetensors"}
-    files = sorted(p for p in source.parent.rglob("*") if p.suffix in kinds) if owned else [source]
+    made_of = (p for p in source.parent.rglob("*") if p.suffix in kinds and p.name != MEASURED)
+    files = sorted(made_of) if owned else [source]
     return sha256("\n".join(f"{p.name}:{sha256(p.read_bytes())}" for p in files).encode())
 
 

@@ -210,7 +210,8 @@ def device_name(device: str) -> str:
     """What computed: the name of the GPU, or of the processor and its threads."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def this_command() -> str:

@@ -158,20 +158,3 @@ def check_class_permutation_equivariance(bench: Bench) -> Answer:
     if gap := bench.differ(bench.logits(defence, bench.images, bench.keys)[:, order], permuted):
         return "fail", f"with the classes in another order the logits differ by {gap:.3g}"
     return "pass", "permuted classes give permuted logits"
-
-
-def check_cost_as_declared(bench: Bench) -> Answer:
-    """Passes of the image encoder for one image, counted and compared with the card."""
-    defence = bench.defence()
-    counter = defence.backbone.passes
-    start = (counter.forward, counter.backward)
-    bench.logits(defence, bench.images[:1], bench.keys[:1])
-    passes = (counter.forward - start[0], counter.backward - start[1])
-    measured = f"{passes[0]} forward and {passes[1]} backward passes an image"
-    declared_cost = bench.method.card.cost
-    if declared_cost is None:
-        return "skip", f"measured {measured}; the card declares no cost"
-    declared = (declared_cost.forward, declared_cost.backward)
-    if passes != declared:
-        return "fail", f"measured {measured}, the card says {declared[0]} and {declared[1]}: correct the card"
-    return "pass", f"{measured}, as the card says"

@@ -7,7 +7,7 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import ContractError, UnavailableError
 from vlm_gauntlet.methods.registry import Method
 
-from . import attacked, calls
+from . import attacked, calls, costs
 from .bench import FEWER, MANY_PASSES, PICTURES, Bench, Material, default_material
 from .report import Finding, Report, Status
 
@@ -28,7 +28,8 @@ CHECKS: tuple[Check, ...] = (
     calls.check_batch_independence,
     calls.check_order_independence,
     calls.check_class_permutation_equivariance,
-    calls.check_cost_as_declared,
+    costs.check_cost_as_declared,
+    costs.check_attack_cost_as_declared,
     attacked.check_parameters_survive_attack,
     attacked.check_gradient_reaches_image,
     attacked.check_zero_budget_is_identity,

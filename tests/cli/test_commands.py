@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,16 @@ def test_check_of_a_defence_by_path(name: str, verdict: str, tmp_path: Path) -> 
     result = gauntlet("check", f"{path}:{name}")
     assert verdict in result.stdout
     assert result.exit_code == (name == "Short")
+
+
+def test_check_can_measure_instead(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    result = gauntlet("check", f"{path}:Mirror", "--measure")
+    assert result.exit_code == 0, result.output
+    lines = tomllib.loads(result.stdout)
+    assert lines["cost"] == {"forward": 2, "backward": 0} and lines["attack_cost"] == {"forward": 3, "backward": 1}
+    assert lines["timings"][0]["backbone"] == "miniclip-vit"
 
 
 def test_the_doctor_looks_at_everything() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vlm_gauntlet.fixtures.backbones import embedded
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.methods.card import read_card
 
@@ -31,6 +32,7 @@ def test_one_folder_a_method(folder: Path) -> None:
         assert switch.as_coded in switch.choices, switch.name
         assert len(set(switch.choices)) == len(switch.choices), switch.name
     assert card.code_licence and card.paper and card.threat
+    assert {t.backbone for t in card.timings} == (set(card.weights) or set(embedded())), "gauntlet check --measure"
     assert strangers(folder) == []
 
 

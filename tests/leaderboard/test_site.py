@@ -9,6 +9,7 @@ import pytest
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.leaderboard.site import MARKER, build_site, environment
+from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 
 from .factory import MADE, fired, outcome, retrieved
@@ -179,6 +180,19 @@ def test_method_page_tells_everything(site: Path) -> None:
     assert "Where paper and code differ" in deviating and "(what the official code does)" in deviating
     assert "not registered" in (site / "methods" / next(
         p.name for p in (site / "methods").iterdir() if p.name.startswith("my_pkg"))).read_text()  # fmt: skip
+
+
+def test_method_page_tells_costs_of_defence_and_attack_apart(site: Path) -> None:
+    text = (site / "methods" / "ttc.html").read_text()
+    card = method("ttc").card
+    assert card.cost and card.attack_cost
+    for cost in (card.cost, card.attack_cost):
+        assert f"<dd>{cost.forward} forward and {cost.backward} backward passes an image" in text
+    for timing in card.timings:
+        told = f"{timing.defence_ms:g} ms an image to predict, {timing.attack_ms:g} ms for an attacker’s gradient"
+        assert f"<dt>Time on {timing.backbone}</dt><dd>{told}; {timing.device}, " in text
+    stranger = next(p for p in (site / "methods").iterdir() if p.name.startswith("my_pkg")).read_text()
+    assert " ms an image" not in stranger
 
 
 def test_raw_outcomes_are_beside(site: Path) -> None:

@@ -1,9 +1,13 @@
 """What each registered method must keep, on a tiny random CLIP through the same code path."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.attacks.adaptive.eot import input_gradient
+from vlm_gauntlet.attacks.losses import cross_entropy
 from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.draws import Draws
@@ -66,6 +70,17 @@ def test_the_cards_cost_is_what_the_counter_measures(defence: Defence, images: T
     cost = defence.card.cost
     assert cost is not None
     assert (passes.forward - forward, passes.backward - backward) == (cost.forward, cost.backward)
+
+
+def test_the_cards_attack_cost_is_what_the_counter_measures(
+    defence: Defence, images: Tensor, prompts: PromptSet
+) -> None:
+    before = replace(defence.backbone.passes)
+    victim = BoundDefence(defence, prompts, (0,), "straight-through")
+    input_gradient(victim, images[:1], torch.zeros(1, dtype=torch.long), cross_entropy)
+    passes, cost = defence.backbone.passes - before, defence.card.attack_cost
+    assert cost is not None
+    assert (passes.forward, passes.backward) == (cost.forward, cost.backward)
 
 
 @pytest.mark.parametrize(

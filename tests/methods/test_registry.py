@@ -11,7 +11,7 @@ from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods import registry
-from vlm_gauntlet.methods.card import read_card
+from vlm_gauntlet.methods.card import MEASURED, Cost, read_card
 from vlm_gauntlet.methods.registry import method, methods
 from vlm_gauntlet.methods.ttc.method import TTC
 
@@ -67,6 +67,33 @@ def test_external_file_and_what_it_must_hold(tmp_path: Path) -> None:
     assert method(f"{copy}:Grey").digest != found.digest, "other code, other cell key"
 
 
+def test_measurements_are_on_the_card_and_in_no_digest(tmp_path: Path) -> None:
+    files = {
+        "plain": {},
+        "timed": {MEASURED: "attack_cost = { forward = 2, backward = 1 }\n"},
+        "renamed": {"other.toml": "attack_cost = { forward = 2, backward = 1 }\n"},
+    }
+    found = {}
+    for place, more in files.items():
+        folder = tmp_path / place / "grey"
+        folder.mkdir(parents=True)
+        card = (Path(registry.__file__).parent / "rn" / "card.toml").read_text().replace('"rn"', '"grey"')
+        for name, text in {"method.py": EXTERNAL, "card.toml": card, **more}.items():
+            (folder / name).write_text(text)
+        found[place] = method(f"{folder}/method.py:Grey")
+    assert found["timed"].card.attack_cost == Cost(forward=2, backward=1) and found["plain"].card.attack_cost is None
+    assert found["timed"].digest == found["plain"].digest != found["renamed"].digest
+
+
+def test_a_measurement_cannot_change_the_card(tmp_path: Path) -> None:
+    folder = tmp_path / "rn"
+    folder.mkdir()
+    (folder / "card.toml").write_text((Path(registry.__file__).parent / "rn" / "card.toml").read_text())
+    (folder / MEASURED).write_text("randomised = false\n")
+    with pytest.raises(GauntletError, match="randomised"):
+        read_card(folder)
+
+
 def test_a_clash_names_both_places(monkeypatch: pytest.MonkeyPatch) -> None:
     clash = SimpleNamespace(name="ttc", value="elsewhere.mod:Mine")
     monkeypatch.setattr(registry, "entry_points", lambda group: [clash])
@@ -98,7 +125,8 @@ def test_a_test_time_defence_stands_on_a_fine_tuned_tower(tmp_path: Path) -> Non
     pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(below(pictures, prompts), robust(pictures, prompts)), "what a transfer attack sees"
     assert composed.label == "ttc+gate_off=zero@tecoa" and composed.card.name == "TTC on TeCoA"
-    assert composed.card.cost is None and set(composed.card.weights) == {"miniclip-cnn", "miniclip-vit"}
+    assert composed.card.cost is None and composed.card.attack_cost is None and composed.card.timings == ()
+    assert set(composed.card.weights) == {"miniclip-cnn", "miniclip-vit"}
     assert len({composed.digest, method("ttc+gate_off=zero").digest, method("ttc@tecoa").digest}) == 3
     folder = tmp_path / "me@home"
     folder.mkdir()

@@ -172,6 +172,15 @@ class CheaperOnPaper(Honest):
 CheaperOnPaper.card = external_card(CheaperOnPaper).model_copy(update={"cost": Cost(forward=1, backward=0)})
 
 
+class CheaperToAttackOnPaper(Honest):
+    """Forgets that BPDA runs the backbone beside the defence."""
+
+
+CheaperToAttackOnPaper.card = external_card(CheaperToAttackOnPaper).model_copy(
+    update={"attack_cost": Cost(forward=1, backward=1)}
+)
+
+
 class DoesNotBuild(Honest):
     def __init__(self, backbone: Backbone) -> None:
         raise ValueError("no such layer")
@@ -213,6 +222,7 @@ def report_on(defence: type[Defence], backbone: Backbone, material: Material) ->
         (WritesIntoInput, "check_zero_budget_is_identity", "writes into its input"),
         (AcceptsAnything, "check_bad_images_are_refused", "no clear error for values above 1, values below 0, NaN"),
         (CheaperOnPaper, "check_cost_as_declared", "measured 2 forward"),
+        (CheaperToAttackOnPaper, "check_attack_cost_as_declared", "measured 2 forward and 1 backward"),
         (DoesNotBuild, "check_clean_accuracy", "ValueError: no such layer"),
     ],
 )
