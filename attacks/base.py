@@ -51,6 +51,7 @@ class AttackResult:
         repaired: [B] bool, samples that the attack had left outside the ball or box.
         telemetry: per-sample series [B] that indicators read (first and last loss, gradient norms).
         notes: warnings of the attack, in words.
+        before: [B, 3, H, W], the iterate before the last, of an attack that tells it.
     """
 
     images: Tensor
@@ -58,11 +59,12 @@ class AttackResult:
     repaired: Tensor
     telemetry: dict[str, Tensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    before: Tensor | None = None
 
 
 @dataclass
 class Run:
-    """What one attack run hands to its `perturb`: the batch, its keys, and where to leave telemetry."""
+    """What one attack run hands to its `perturb`: the batch, its keys, and where to leave what the result tells."""
 
     victim: Victim
     images: Tensor
@@ -70,6 +72,7 @@ class Run:
     keys: tuple[int, ...]
     telemetry: dict[str, Tensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    before: Tensor | None = None
 
 
 @dataclass
@@ -124,7 +127,7 @@ class Attack(ABC):
         adversarial = project(proposed, images, norm=self.norm, eps=self.eps)
         with torch.no_grad():
             success = victim(adversarial).argmax(1) != labels
-        return AttackResult(adversarial, success, repaired, run.telemetry, run.notes)
+        return AttackResult(adversarial, success, repaired, run.telemetry, run.notes, run.before)
 
 
 def check_images(images: Tensor, *, where: str) -> None:
