@@ -14,6 +14,7 @@ from .fab import FABT
 from .losses import LOSSES, TARGETED
 from .multimodal.ascent import PairAscent
 from .multimodal.co_attack import CoAttack
+from .multimodal.dra import DRA
 from .multimodal.sga import SGA
 from .noise import Noise
 from .pgd import PGD, RESTING
@@ -224,6 +225,14 @@ _INFOS = (
         ("linf",),
         PAIRED,
         _paired(SGA),
+    ),
+    AttackInfo(
+        "dra",
+        "SGA whose gradients are taken between the clean image and the last two iterates, in the tower's features",
+        "Gao et al., ECCV 2024",
+        ("linf",),
+        PAIRED,
+        _paired(DRA),
     ),
 )
 ATTACKS: dict[str, AttackInfo] = {info.name: info for info in _INFOS}

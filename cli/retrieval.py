@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def retrieval(
-    attack: Annotated[list[str], typer.Option(help="sep, co-attack or sga; repeatable")],
+    attack: Annotated[list[str], typer.Option(help="sep, co-attack, sga or dra; repeatable")],
     method: Annotated[str, typer.Option(help="undefended, or a method that tunes the image tower")] = "undefended",
     backbone: Annotated[
         str, typer.Option(help="miniclip-vit, miniclip-cnn or open_clip:<model>/<pretrained>")
@@ -42,7 +42,7 @@ def retrieval(
     `drop` is clean minus attacked R@k, in points (Co-Attack's success rate). `lost` is, of the queries right within k
     before the attack, the share wrong after it (SGA's). Numbers of one kind do not compare with those of the other.
 
-    Example: gauntlet retrieval --attack sep --attack co-attack --attack sga --limit 32
+    Example: gauntlet retrieval --attack sep --attack co-attack --attack sga --attack dra
     """
     from rich.progress import Progress
 

@@ -27,7 +27,7 @@ from vlm_gauntlet.methods.victims import BoundDefence
 
 from .journal import BatchResult
 
-PAIRED = ("co-attack", "sga")  # their losses are of another size than the cross-entropy; no gradient is compared
+PAIRED = ("co-attack", "sga", "dra")  # their losses are of another size than the cross-entropy; no gradient is compared
 HALF = {"bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
 
@@ -36,8 +36,8 @@ def run_batch(
 ) -> BatchResult:
     """Attacks and scores a batch. The result depends on sample ids and seed, not on the batch's size or order.
 
-    Prompts are attacked once, whatever the image, as MMCoA tests it. Of the attacks on both images and text, Co-Attack
-    and SGA read the attacked prompt of the true class while they attack the image, a joint one reads all attacked
+    Prompts are attacked once, whatever the image, as MMCoA tests it. Of the attacks on both images and text, Co-Attack,
+    SGA and DRA read the attacked prompt of the true class while they attack the image, a joint one reads all attacked
     prompts; with any other the two do not meet before scoring (Sep-Attack).
     """
     device = defence.backbone.device

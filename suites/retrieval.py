@@ -49,7 +49,7 @@ class RetrievalCell(BaseModel):
     backbone_digest: str
     dataset: str
     dataset_digest: str
-    attack: str = Field(description="sep, co-attack or sga")
+    attack: str = Field(description="sep, co-attack, sga or dra")
     eps: ExactFraction = Field(ge=0, description="L-inf radius in [0,1] at the backbone's resolution")
     text: WordSwap
     seed: int

@@ -1,7 +1,9 @@
-"""The image step that Co-Attack and SGA share: sign steps up a loss of features, from a random start."""
+"""The image step that Co-Attack, SGA and DRA share: sign steps up a loss of features, from a random start."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,7 +13,7 @@ from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.errors import GauntletError
 
 from ..balls import lp_norm, project
-from ..base import Attack, Run
+from ..base import Attack, AttackResult, Run
 from .paired import Paired
 
 
@@ -38,6 +40,22 @@ class PairAscent(Attack):
     def loss(self, victim: Paired, images: Tensor, clean: Tensor, draws: Draws) -> Tensor:
         """What to maximise: images [B, 3, H, W] and the clean images' unit features [B, D] -> [B]."""
 
+    def viewpoint(self, victim: Paired, here: Tensor, before: Tensor, origin: Tensor, draws: Draws) -> Tensor:
+        """Where the gradient of a step is taken [B, 3, H, W]; it is applied at `here`. Not asked for the first step.
+
+        Args:
+            victim: as the attacker knows it.
+            here: the current images.
+            before: the images one step earlier.
+            origin: the clean images.
+            draws: random numbers that the loss does not share.
+        """
+        return here
+
+    def text_aim(self, victim: Paired, origin: Tensor, result: AttackResult) -> Tensor:
+        """What sentences leave once the images are attacked [B, D]: the features of the attacked image."""
+        return victim.features(result.images)
+
     def perturb(self, run: Run) -> Tensor:
         """See Attack.
 
@@ -53,21 +71,29 @@ class PairAscent(Attack):
         with torch.no_grad():
             clean = victim.features(run.images)
         noise = Draws(run.keys).uniform(run.images, -self.eps, self.eps)
-        images = project(run.images + noise, run.images, norm=self.norm, eps=self.eps)
+        images = run.before = project(run.images + noise, run.images, norm=self.norm, eps=self.eps)
         for step in range(self.steps):
-            gradient, values = self._gradient(victim, images, clean, Draws(run.keys, call=step + 1))
+            view, draws = images, Draws(run.keys, call=step + 1)
+            if step > 0:  # below 0: streams of their own, so that looking around does not change the loss
+                view = self.viewpoint(victim, images, run.before, run.images, Draws(run.keys, call=-step))
+            gradient, values = slope(partial(self.loss, victim, clean=clean, draws=draws), view)
             if step == 0:
-                run.telemetry |= {"first_loss": values, "gradient_norm": lp_norm(gradient, "l2")}
-            images = project(
-                images + self.step_size * self.eps * gradient.sign(), run.images, norm=self.norm, eps=self.eps
-            )
+                run.telemetry |= {"first_loss": values.float(), "gradient_norm": lp_norm(gradient, "l2")}
+            run.before, images = images, self._stepped(images, gradient, run.images)
         with torch.no_grad():
             run.telemetry["last_loss"] = self.loss(victim, images, clean, Draws(run.keys, call=1)).float()
         return images
 
-    def _gradient(self, victim: Paired, images: Tensor, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            inputs = images.detach().requires_grad_()
-            values = self.loss(victim, inputs, clean, draws)
-            (gradient,) = torch.autograd.grad(values.sum(), inputs)
-        return gradient, values.detach().float()
+    def _stepped(self, images: Tensor, gradient: Tensor, origin: Tensor) -> Tensor:
+        """One sign step, put back into the ball around `origin`."""
+        moved = images + self.step_size * self.eps * gradient.sign()
+        return project(moved, origin, norm=self.norm, eps=self.eps)
+
+
+def slope(loss: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient [B, 3, H, W] and values [B] of a loss that maps images to one number each."""
+    with torch.enable_grad():
+        inputs = images.detach().requires_grad_()
+        values = loss(inputs)
+        (gradient,) = torch.autograd.grad(values.sum(), inputs)
+    return gradient, values.detach()

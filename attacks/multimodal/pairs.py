@@ -49,7 +49,7 @@ def attack_pairs(
 
     Args:
         attack: the image step; `aims_text` says how captions are attacked: against the clean image, and again from
-            the start against the attacked one (SGA), or once, away from what they were (Co-Attack).
+            the start against what it left (`text_aim`; SGA, DRA), or once, away from what they were (Co-Attack).
         tower: both towers, as the attacker knows them.
         images: clean images [B, 3, H, W], float32, in [0,1].
         captions: at least one an image.
@@ -76,5 +76,5 @@ def attack_pairs(
     result = attack(victim, images, labels, keys)
     if attack.aims_text:
         with torch.no_grad():
-            sentences = attacked(victim.features(result.images))
+            sentences = attacked(attack.text_aim(victim, images, result))
     return AttackedPairs(result, sentences)

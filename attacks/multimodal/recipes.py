@@ -7,6 +7,7 @@ from vlm_gauntlet.fixtures.errors import unknown_name
 
 from .ascent import PairAscent
 from .co_attack import CoAttack
+from .dra import DRA
 from .sga import SGA
 
 
@@ -40,6 +41,11 @@ RECIPES: Mapping[str, PairRecipe] = {
         "text away from the image, the image at five scales away from all its captions, text again",
         "Lu et al. 2023, arXiv:2307.14061",
         lambda eps: SGA("linf", eps),
+    ),
+    "dra": PairRecipe(
+        "SGA, its gradients from between the clean and the last two images, its text away from a mean of the three",
+        "Gao et al., ECCV 2024",
+        lambda eps: DRA("linf", eps),
     ),
 }
 

@@ -33,8 +33,12 @@ class SGA(PairAscent):
     def loss(self, victim: Paired, images: Tensor, clean: Tensor, draws: Draws) -> Tensor:
         """See PairAscent."""
         copies = [images, *(self._scaled(images, scale, draws) for scale in self.scales)]
-        cosines = [(victim.features(copy) * victim.guides).sum(1) for copy in copies]
-        return -sum(cosines[1:], start=cosines[0])
+        away = [self._away(victim, copy) for copy in copies]
+        return sum(away[1:], start=away[0])
+
+    def _away(self, victim: Paired, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] -> minus the cosines with their sentences, summed [B]."""
+        return -(victim.features(images) * victim.guides).sum(1)
 
     def _scaled(self, images: Tensor, scale: float, draws: Draws) -> Tensor:
         """A noisy copy, resized (bicubic), clipped to [0,1] and resized back."""

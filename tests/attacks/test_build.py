@@ -4,6 +4,9 @@ import pytest
 
 from vlm_gauntlet.attacks.autoattack import APGDCE, APGDT
 from vlm_gauntlet.attacks.build import ATTACKS, build_attack
+from vlm_gauntlet.attacks.multimodal.co_attack import CoAttack
+from vlm_gauntlet.attacks.multimodal.dra import DRA
+from vlm_gauntlet.attacks.multimodal.sga import SGA
 from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.protocols import Protocol, protocols
@@ -37,6 +40,13 @@ def test_a_deterministic_victim_is_not_averaged():
 def test_apgd(attack, loss, kind):
     built = build_attack(make(attack=attack, loss=loss, eot=2, **APGD), deterministic=False)
     assert built == kind("linf", 4 / 255, steps=30, restarts=2, eot=2)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("co-attack", CoAttack), ("sga", SGA), ("dra", DRA)])
+def test_attacks_on_pairs(name, kind):
+    assert build_attack(protocols()[f"{name}-char-1-transfer-linf-4-255"], deterministic=True) == kind(
+        "linf", 4 / 255, steps=10, step_size=0.125 if kind is CoAttack else 0.25
+    )
 
 
 def test_no_attack():
@@ -79,4 +89,5 @@ def test_what_cannot_be_honoured_is_refused(fields, message):
 
 def test_the_list_of_attacks_tells_where_each_comes_from():
     for name, info in ATTACKS.items():
-        assert info.name == name and info.title and "arXiv" in info.source and info.norms
+        assert info.name == name and info.title and info.norms
+        assert "arXiv" in info.source or info.source == "Gao et al., ECCV 2024"  # known here by its conference

@@ -1,4 +1,4 @@
-"""Co-Attack and SGA in classification: whose tower is read, which prompts are scored, and the same bits one by one."""
+"""The attacks on pairs in classification: whose tower is read, which prompts are scored, who falls."""
 
 from fractions import Fraction
 
@@ -17,7 +17,7 @@ from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.suites.batch import run_batch
 from vlm_gauntlet.suites.journal import BatchResult
 
-NAMES = ("co-attack", "sga")
+NAMES = ("co-attack", "sga", "dra")
 
 
 def recipe(name: str, knowledge: str = "white-box", steps: int = 2) -> Protocol:

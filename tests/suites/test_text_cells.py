@@ -133,7 +133,7 @@ def test_the_data_behind_the_words_is_part_of_the_cell(monkeypatch: pytest.Monke
 
 def test_text_protocols_say_what_they_attack() -> None:
     for name, asked in protocols().items():
-        both = name.startswith(("sep-", "joint-", "co-attack-", "sga-"))
+        both = name.startswith(("sep-", "joint-", "co-attack-", "sga-", "dra-"))
         assert (asked.text is not None) == (both or name.startswith("text-"))
         assert (asked.threat.modality == "both") == both
         assert asked.text is None or not asked.threat.harmless

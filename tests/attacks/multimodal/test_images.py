@@ -1,6 +1,7 @@
-"""The image step of Co-Attack and SGA: in the ball, one image at a time, and what it becomes at its limits."""
+"""The image step of Co-Attack, SGA and DRA: in the ball, one image at a time, and what it becomes at its limits."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from vlm_gauntlet.attacks.balls import outside
 from vlm_gauntlet.attacks.base import Plain
 from vlm_gauntlet.attacks.multimodal.ascent import PairAscent
 from vlm_gauntlet.attacks.multimodal.co_attack import CoAttack
+from vlm_gauntlet.attacks.multimodal.dra import DRA
 from vlm_gauntlet.attacks.multimodal.paired import Paired
 from vlm_gauntlet.attacks.multimodal.sga import SGA
 from vlm_gauntlet.attacks.text.objectives import kl
@@ -21,7 +23,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 EPS = 8 / 255
 KEYS = (1, 2, 3, 4, 5, 6)
 LABELS = torch.arange(6) % 5
-ATTACKS = (CoAttack("linf", EPS, steps=4), SGA("linf", EPS, steps=4))
+ATTACKS = (CoAttack("linf", EPS, steps=4), SGA("linf", EPS, steps=4), DRA("linf", EPS, steps=4))
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,13 @@ def test_neighbours_and_order_change_nothing(attack: PairAscent, victim: Paired,
 def test_without_a_budget_nothing_moves(attack: PairAscent, victim: Paired, images: Tensor) -> None:
     frozen = type(attack)("linf", 0.0, steps=2)
     assert torch.equal(frozen(victim, images, LABELS, KEYS).images, images)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: type(a).__name__)
+def test_it_tells_where_it_stood_one_step_earlier(attack: PairAscent, victim: Paired, images: Tensor) -> None:
+    shorter = replace(attack, steps=attack.steps - 1)
+    before = attack(victim, images, LABELS, KEYS).before
+    assert before is not None and torch.equal(before, shorter(victim, images, LABELS, KEYS).images)
 
 
 def test_co_attack_is_the_sum_of_its_two_distances(victim: Paired, images: Tensor) -> None:

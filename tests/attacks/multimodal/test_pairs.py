@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from vlm_gauntlet.attacks.balls import outside
+from vlm_gauntlet.attacks.multimodal.ascent import PairAscent
+from vlm_gauntlet.attacks.multimodal.dra import DRA
 from vlm_gauntlet.attacks.multimodal.paired import Paired
 from vlm_gauntlet.attacks.multimodal.pairs import AttackedPairs, attack_pairs
 from vlm_gauntlet.attacks.multimodal.recipes import RECIPES, recipe
@@ -31,9 +33,11 @@ def tower(tiny_backbone: Backbone) -> Backbone:
     return copy.deepcopy(tiny_backbone).double()
 
 
-def run(name: str, tower: Backbone, images: Tensor, rows: list[int], rules: WordSwap = RULES) -> AttackedPairs:
+def run(
+    asked: str | PairAscent, tower: Backbone, images: Tensor, rows: list[int], rules: WordSwap = RULES
+) -> AttackedPairs:
     index = torch.tensor(rows)
-    attack = replace(recipe(name).make(EPS), steps=2)
+    attack = replace(recipe(asked).make(EPS) if isinstance(asked, str) else asked, steps=2)
     return attack_pairs(
         attack, tower, images[index], [CAPTIONS[i] for i in rows], index, tuple(KEYS[i] for i in rows),
         decide=lambda features: features[:, :3], rules=rules, source=Characters(),
@@ -66,6 +70,25 @@ def test_sga_attacks_the_original_captions_against_the_attacked_image(tower: Bac
         aim = away_from_image(victim.features(done.result.images)[2])
     wanted = [attack_sentence(c, TextTower(tower), Characters(), RULES, objective=aim) for c in CAPTIONS[2]]
     assert done.sentences[2] == tuple(wanted)
+
+
+def test_dra_aims_the_text_at_a_mean_of_three_images(tower: Backbone, images: Tensor) -> None:
+    done = run("dra", tower, images, [0, 1, 2])
+    victim, before = Paired(tower, images, lambda features: features), done.result.before
+    assert before is not None and not torch.equal(before, done.result.images)
+    with torch.no_grad():
+        clean, last, earlier = (victim.features(seen)[2] for seen in (images[:3], done.result.images, before))
+    aim = away_from_image(0.6 * clean + 0.2 * last + 0.2 * earlier)
+    for text, told in zip(CAPTIONS[2], done.sentences[2], strict=True):
+        wanted = attack_sentence(text, TextTower(tower), Characters(), RULES, objective=aim)
+        assert told.after == wanted.after
+        assert told.objective_after == pytest.approx(wanted.objective_after, abs=1e-12)
+
+
+def test_dra_without_its_two_ideas_is_sga(tower: Backbone, images: Tensor) -> None:
+    plain = DRA("linf", EPS, combinations=0, text_weights=(0, 1, 0))
+    one, other = run("sga", tower, images, [0, 1, 2]), run(plain, tower, images, [0, 1, 2])
+    assert torch.equal(one.result.images, other.result.images) and one.sentences == other.sentences
 
 
 def test_the_guides_are_the_attacked_captions(tower: Backbone, images: Tensor) -> None:
