@@ -29,6 +29,6 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": kl, "squared":
 
 
 def away_from_image(image: Tensor) -> Objective:
-    """1 - cosine with an image feature [D] of unit length: the choice of SGA (Lu et al. 2023, arXiv:2307.14061)."""
+    """1 - cosine with an image feature [D] of unit length (SGA, Lu et al. 2023, arXiv:2307.14061) or a mean of some."""
     direction = image.double()
     return lambda features: 1 - features @ direction
