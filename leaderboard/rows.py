@@ -32,6 +32,7 @@ from .worst_case import WorstCase, by_strength, different_samples, robust_fracti
 
 State = Literal["valid", "masked", "transfer only", "not comparable", "no attack"]
 Block = tuple[str, str, str, Fraction, str, str]
+Place = tuple[str, str, str, int, str, str, str, Fraction]  # a row's, down to resolution and eps
 TEST_TIME = ("training-free", "test-time-adaptation", "external")
 
 
@@ -153,15 +154,33 @@ def _columns(kinds: Mapping[str, Sequence[Outcome]]) -> dict[str, Estimate]:
     }
 
 
-def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
-    outcomes = _newest(group)
+def _lesser(key: Place, own: Sequence[Outcome], groups: Mapping[Place, Sequence[Outcome]]) -> list[Outcome]:
+    """Of a row with images and text attacked: the attacks on either alone, with its samples and its edition.
+
+    Whoever may change both may leave one as it is, so that no such row can stand above its weakest part.
+    """
+    method, backbone, dataset, seed, norm, modality, resolution, eps = key
+    if modality != "both":
+        return []
+    limits, editions, found = {o.cell.limit for o in own}, {_edition(o) for o in own}, {}
+    for part in ((norm, "image", resolution, eps), ("none", "text", "model", Fraction(0))):
+        for outcome in sorted(
+            groups.get((method, backbone, dataset, seed, *part), ()), key=lambda o: o.provenance.made
+        ):
+            if outcome.cell.limit in limits and _edition(outcome) in editions:
+                found[outcome.cell.protocol.id] = outcome
+    return [*found.values()]
+
+
+def _row(own: Sequence[Outcome], lesser: Sequence[Outcome], across: Sequence[Flag], left_out: int) -> Row:
+    outcomes = by_strength([*own, *lesser])
     kinds: dict[str, list[Outcome]] = defaultdict(list)
     levels: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         kinds[outcome.cell.protocol.threat.knowledge].append(outcome)
         levels[outcome.cell.protocol.level].append(outcome)
     blind, informed = levels["T0"] + levels["T3"], levels["T1"] + levels["T2"]
-    cell, threat = outcomes[0].cell, outcomes[0].cell.protocol.threat
+    cell, threat = own[0].cell, own[0].cell.protocol.threat
     flags = (
         indicator_flags(outcomes)
         + blind_beats_white_box(blind, kinds["white-box"])
@@ -193,19 +212,20 @@ def _row(group: Sequence[Outcome], across: Sequence[Flag]) -> Row:
         columns=_columns(levels), worst=worst_case(attacks) if state in ("valid", "masked") else None,
         flags=tuple(flags), masked_by=tuple(masked_by),
         problem=f"different samples: {difference}; run all protocols with the same --limit" if difference else "",
-        left_out=len(group) - len(outcomes),
+        left_out=left_out,
     )  # fmt: skip
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[Row]:
     """All rows, sorted by block and rank."""
-    groups: dict[tuple[object, ...], list[Outcome]] = defaultdict(list)
+    groups: dict[Place, list[Outcome]] = defaultdict(list)
     families: dict[tuple[object, ...], list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         cell, threat = outcome.cell, outcome.cell.protocol.threat
         place = (cell.method, cell.backbone, cell.dataset, cell.seed, threat.norm, threat.modality)
-        groups[(*place, threat.attack_resolution, threat.eps)].append(outcome)
-        families[(*place, threat.attack_resolution, recipe(outcome), cell.limit, *_edition(outcome))].append(outcome)
+        resolution = threat.attack_resolution
+        groups[(*place, resolution, threat.eps)].append(outcome)
+        families[(*place, resolution, recipe(outcome), cell.limit, *_edition(outcome))].append(outcome)
     across: dict[str, list[Flag]] = defaultdict(list)
     for family in families.values():
         for outcome, flag in more_budget_more_accuracy(family):
@@ -217,8 +237,9 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
             unbounded[key[:-1]] += unbounded_attack_fails(_newest(group))
     made = []
     for key, group in groups.items():
-        flags = [flag for o in _newest(group) for flag in across[o.key]]
-        made.append(_row(group, flags + unbounded[key[:-1]]))
+        own = _newest(group)
+        flags = [flag for o in own for flag in across[o.key]]
+        made.append(_row(own, _lesser(key, own, groups), flags + unbounded[key[:-1]], len(group) - len(own)))
     return sorted(made, key=lambda row: (row.block, row.rank))
 
 

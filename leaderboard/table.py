@@ -14,6 +14,7 @@ HEADERS = ("method", "n", "clean", *LEVELS, "worst case", "broken mostly by", "f
 LEGEND = f"""\
 Accuracy in % with 95 % Wilson interval over n samples, worst case per sample over the attacks of a level.
 {"".join(f"{level}: {meaning}.{chr(10)}" for level, meaning in LEVELS.items())}\
+Where images and text are attacked, an attack on either alone counts too: who may change both need not.
 T0 is counted as papers count it; worst case: over all levels, a sample counting only where its clean image is right.
 Embedded backbones (miniclip-vit, miniclip-cnn) are small: compare with papers in direction, not in size."""
 

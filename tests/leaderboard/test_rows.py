@@ -133,3 +133,20 @@ def test_text_table_of_nothing() -> None:
 def test_a_limit_that_every_protocol_shares_is_preferred() -> None:
     row = only(outcome("11", PGD), outcome("10", APGD), outcome("1111", PGD))
     assert row.state == "valid" and row.worst and row.worst.accuracy.n == 2 and row.left_out == 1
+
+
+def test_who_may_attack_both_may_attack_one_alone() -> None:
+    image, text, both = "pgd-10-white-box-linf-1-255", "text-char-1-white-box", "sep-char-1-white-box-linf-1-255"
+    other_ball, other_code = (
+        "pgd-10-white-box-linf-4-255",
+        outcome("000000", "apgd-ce-white-box-linf-1-255", code="old"),
+    )
+    found = rows([
+        outcome("011111", image), outcome("101111", text), outcome("111111", both), outcome("000000", other_ball),
+        other_code, outcome("00", "fgsm-white-box-linf-1-255"), outcome("110111", text, method="ttc"),
+    ])  # fmt: skip
+    (row,) = [row for row in found if row.threat.modality == "both"]
+    assert (row.method, row.threat.norm, row.state, row.clean.n) == ("tecoa", "linf", "valid", 6)
+    assert row.worst is not None and row.worst.accuracy.value == 4 / 6
+    assert {o.cell.protocol.id for o in row.outcomes} == {image, text, both}
+    assert row.left_out == 0
