@@ -14,17 +14,18 @@ from .device import Device
 def train(
     method: Annotated[
         str,
-        typer.Argument(help="a fine-tuned method, with its training deviations: tecoa+learning_rate=parser-default"),
+        typer.Argument(help="a trained method, with its training deviations: tecoa+learning_rate=parser-default"),
     ],
-    backbone: Annotated[str, typer.Option(help="the tower to start from")],
+    backbone: Annotated[str, typer.Option(help="the model to start from")],
     data: Annotated[Path, typer.Option(help="webdataset folder with a `train` split", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="folder for the checkpoint")] = Path("checkpoints"),
     epochs: Annotated[int | None, typer.Option(min=1, help="default: the recipe's")] = None,
     seed: int = 0,
     device: Device = "cpu",
 ) -> None:
-    """Trains a fine-tuned defence by its own recipe; a killed run resumes.
+    """Trains what a defence stands on by its own recipe: an image tower, prompts, or a prior.
 
+    A killed run resumes where a tower is fine-tuned; prompts and priors start again.
     Prints the pin of the checkpoint, for `methods/<id>/checkpoints.toml`.
 
     Example:
@@ -34,16 +35,17 @@ def train(
     from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.methods.registry import method as method_named
     from vlm_gauntlet.methods.registry import methods
+    from vlm_gauntlet.methods.training import Order
 
     chosen = method_named(method)
     trainable = [name for name in methods() if find_spec(f"vlm_gauntlet.methods.{name}.train")]
     if chosen.card.id not in trainable:
         raise GauntletError(
             f"{chosen.card.id} is not trained", expected=f"one of: {', '.join(trainable)}", where="METHOD",
-            fix="only fine-tuned methods have a `train` module",
+            fix="only methods with a `train` module are trained here",
         )  # fmt: skip
     trainer = import_module(f"vlm_gauntlet.methods.{chosen.card.id}.train").train
-    path = trainer(backbone, data, out, epochs=epochs, seed=seed, device=device, deviations=chosen.deviations)
+    path = trainer(Order(chosen.card.id, backbone, data, out, epochs, seed, device, chosen.deviations))
     typer.echo(f"checkpoint: {path}")
 
 

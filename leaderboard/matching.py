@@ -81,7 +81,7 @@ def match(claim: Claim, outcomes: Sequence[Outcome]) -> Match:
 def _component(reported: ReportedProtocol, protocol: Protocol) -> Component | None:
     """The component that an outcome's attack answers; the first one where none has its name."""
     named = [c for c in reported.components if our_attack(reported, c) == protocol.attack]
-    return next(iter(named or reported.components), None)
+    return next(iter(sorted(named, key=lambda c: c.loss != protocol.loss) or reported.components), None)
 
 
 def _differences(
@@ -112,7 +112,8 @@ def _fields(
     yield "modality", reported.modality, threat.modality
     yield "attack resolution", reported.resolution_for(claim.dataset), threat.attack_resolution
     yield "quantised", reported.quantised, False
-    yield "gradient", "direct", protocol.gradient
+    for name in ("gradient", "labels", "momentum", "evasion"):  # attacks that differ here are reported by other names
+        yield name, Protocol.model_fields[name].default, getattr(protocol, name)
     for name in component.choices:
         if name != "reduction" or reduction_matters(reported, component):
             yield name.replace("_", " "), getattr(component, name), getattr(protocol, name)

@@ -7,11 +7,12 @@ from vlm_gauntlet.attacks.build import build_attack
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, unknown_name
 from vlm_gauntlet.fixtures.prompts import template_sets
 from vlm_gauntlet.fixtures.protocols import Protocol, protocols
-from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocols
+from vlm_gauntlet.fixtures.reported import CW, Component, ReportedProtocol, reported_protocols
 
 PREPROCESSING = {"resize-224-bicubic-crop": "resize-crop", "resize-256-bilinear-crop-224": "resize-256-crop"}
 PRECISION = ("fp32", "amp-fp16")
-OURS = {("sep-attack", "both"): "pgd"}  # (reported attack, modality) where our name of the attack on images is another
+# (Reported attack, modality), where our name of the attack on images is another.
+OURS = {("sep-attack", "both"): "pgd", (CW, "image"): "pgd"}
 SIGN_STEPS = ("pgd", "fgsm", "co-attack", "sga")
 
 

@@ -3,7 +3,6 @@
 At every step each embedding gets a timestep in 0..999, a noise, its class's text, and drops of text and image.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
@@ -14,14 +13,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.files import sha256, write_atomically
+from vlm_gauntlet.fixtures.files import write_atomically
 from vlm_gauntlet.fixtures.packing import pack, unpack
 
-from ..checkpoints import Pin, pin_text
 from ..fine_tuning import load_training_set
+from ..training import Order
 from .method import FIRST, LAST
 from .prior import TIMESTEPS, Condition, Prior
 from .residual import ResidualPrior
@@ -96,48 +94,34 @@ def null_loss(
     return float(torch.cat(values).mean())
 
 
-def train(
-    backbone_name: str,
-    data: Path,
-    out: Path,
-    *,
-    epochs: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    deviations: dict[str, str] | None = None,
-    report: Callable[[str], None] = print,
-) -> Path:
-    """Trains on the `train` split of a webdataset folder; writes `<backbone>.safetensors`, reports losses and the pin.
+def train(order: Order) -> Path:
+    """Trains on embeddings of the whole split in one go, reports losses of some held out, and packs matrices as int8.
 
     Returns:
-        the prior's path. Put the pin that is printed into `methods/clipure_diff/checkpoints.toml`.
+        the prior's path.
 
     Raises:
         GauntletError: deviations were chosen; they change the purification, never the prior.
     """
-    if deviations:
+    if order.deviations:
         raise GauntletError(
-            f"a prior with {', '.join(deviations)}", expected="none: they change the purification",
+            f"a prior with {', '.join(order.deviations)}", expected="none: they change the purification",
             where="METHOD", fix="gauntlet train clipure_diff",
         )  # fmt: skip
-    backbone = load_backbone(backbone_name, device)
-    known = embed(backbone, Dataset(data.name, data, split="train"))
+    backbone, data = order.load()
+    known = embed(backbone, data)
     held = torch.arange(len(known.image)) % HELD_OUT == 0
-    trained = fit(known.part(~held), epochs=epochs or EPOCHS, seed=seed)
+    trained = fit(known.part(~held), epochs=order.epochs or EPOCHS, seed=order.seed)
     state = {name: tensor.cpu() for name, tensor in trained.state_dict().items()}
     packed = pack(state, int8={name for name, tensor in state.items() if tensor.dim() == 2})
     mean, test = known.image[~held].mean(0), known.image[held]
-    shipped = ResidualPrior.of(unpack(packed)).to(device)
-    fresh = fit(known.part(~held), epochs=0, seed=seed)
+    shipped = ResidualPrior.of(unpack(packed)).to(order.device)
+    fresh = fit(known.part(~held), epochs=0, seed=order.seed)
     for first, last in ((0, TIMESTEPS - 1), (FIRST, LAST)):
         losses = [null_loss(p, test, first=first, last=last) for p in (fresh, shipped, mean)]
-        report(
+        order.report(
             f"t in {first}..{last}: held-out loss of {len(test)} embeddings before {losses[0]:.4f}, "
             f"after {losses[1]:.4f}, of the mean of the {int((~held).sum())} others {losses[2]:.4f}"
         )
-    target, content = out / f"{backbone_name}.safetensors", save(packed)
-    write_atomically(target, content)
-    command = f"gauntlet train clipure_diff --backbone {backbone_name} --data {data.name} --seed {seed}"
-    pin = Pin(sha256=sha256(content), size=len(content), base=backbone.digest, command=command, trained_on=data.name)
-    report(pin_text(backbone_name, pin))
-    return target
+    write_atomically(order.path, save(packed))
+    return order.pinned(backbone)

@@ -16,16 +16,14 @@ from torch import Tensor
 
 from vlm_gauntlet.attacks.balls import project
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.backbones import load_backbone
-from vlm_gauntlet.fixtures.datasets import Dataset
 from vlm_gauntlet.fixtures.draws import Draws, key_of
-from vlm_gauntlet.fixtures.files import sha256, write_atomically
+from vlm_gauntlet.fixtures.files import write_atomically
 from vlm_gauntlet.fixtures.packing import pack
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.visual_prompts import TokenStatistics, visual_prompts
 
-from ..checkpoints import Pin, pin_text
 from ..fine_tuning import Recipe, load_training_set
+from ..training import Order
 from .pretuned import DeepPrompts, Pretuned, untrained
 
 SHOTS = 16
@@ -110,48 +108,30 @@ def clean_statistics(backbone: Backbone, prompts: DeepPrompts, images: Tensor) -
     return TokenStatistics.of([torch.cat(layer) for layer in zip(*tokens, strict=True)], len(images), unbiased=True)
 
 
-def train(
-    backbone_name: str,
-    data: Path,
-    out: Path,
-    *,
-    epochs: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    deviations: dict[str, str] | None = None,
-    progress: bool = True,
-) -> Path:
-    """Tunes on the `train` split of a webdataset folder; writes `<name>.safetensors` and prints its pin.
-
-    Takes minutes and does not resume.
+def train(order: Order) -> Path:
+    """Tunes prompts on sixteen pictures of each class, in minutes; does not resume.
 
     Returns:
-        the checkpoint's path. Put the pin that is printed into `methods/tapt/checkpoints.toml`.
+        the checkpoint's path.
     """
-    variant = (deviations or {}).get("variant", "V")
-    backbone, dataset = load_backbone(backbone_name, device), Dataset(data.name, data, split="train")
-    recipe = replace(EMBEDDED.get(backbone_name, PAPER), seed=seed)
-    recipe = replace(recipe, epochs=epochs or recipe.epochs)
+    variant = order.deviations.get("variant", "V")
+    order = replace(order, deviations={} if variant == "V" else {"variant": variant})
+    backbone, dataset = order.load()
+    recipe = replace(EMBEDDED.get(order.backbone, PAPER), seed=order.seed)
+    recipe = replace(recipe, epochs=order.epochs or recipe.epochs)
     pixels, labels = load_training_set(dataset, backbone.image_size)
-    chosen = few_shots(labels, SHOTS, seed)
+    chosen = few_shots(labels, SHOTS, order.seed)
     images, labels = pixels[chosen].float() / 255, labels[chosen]
-    start = untrained(backbone, variant, seed)
+    start = untrained(backbone, variant, order.seed)
     robust, clean = (
         tune(
             backbone, start, images, labels, dataset.prompts, recipe, eps=eps,
-            title=f"{variant} at {eps * 255:.0f}/255" if progress else "",
+            title=f"{variant} at {eps * 255:.0f}/255" if order.progress else "",
         )
-        for eps in (BUDGET.get(backbone_name, 1 / 255), 0.0)
+        for eps in (BUDGET.get(order.backbone, 1 / 255), 0.0)
     )  # fmt: skip
     statistics = [clean_statistics(backbone, prompts, images) for prompts in (robust, clean)]
     made = Pretuned(robust, *statistics)
-    suffix = "" if variant == "V" else f"+variant={variant}"
-    data_bytes = save(pack({name: tensor.cpu() for name, tensor in made.tensors.items()}, int8=set()))
-    path = out / f"{backbone_name}{suffix}.safetensors"
-    write_atomically(path, data_bytes)
-    command = f"gauntlet train tapt{suffix} --backbone {backbone_name} --data {data.name} --seed {seed}"
-    pin = Pin(
-        sha256=sha256(data_bytes), size=len(data_bytes), base=backbone.digest, command=command, trained_on=data.name
-    )
-    print(pin_text(path.stem, pin))
-    return path
+    packed = pack({name: tensor.cpu() for name, tensor in made.tensors.items()}, int8=set())
+    write_atomically(order.path, save(packed))
+    return order.pinned(backbone)

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from vlm_gauntlet.attacks.balls import project
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.backbones import load_backbone
-from vlm_gauntlet.fixtures.datasets import Dataset
 from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
-from ..checkpoints import pin_text, save_checkpoint
+from ..checkpoints import save_checkpoint
 from ..fine_tuning import Objective, Recipe, fine_tune
+from ..training import Order
 
 # The README run for CLIP ViT-B/32 on ImageNet; the learning rate is the one that its reproducers use (the parser's
 # default of 1e-7 is a documented trap).
@@ -61,39 +60,26 @@ def text_guided_adversarial_loss(*, eps: float, steps: int, step_size: float, at
     return objective
 
 
-def train(
-    backbone_name: str,
-    data: Path,
-    out: Path,
-    *,
-    epochs: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    deviations: dict[str, str] | None = None,
-    progress: bool = True,
-) -> Path:
-    """Trains on the `train` split of a webdataset folder; writes `<name>.safetensors` and prints its pin.
+def train(order: Order) -> Path:
+    """Fine-tunes the image tower; a killed run resumes.
 
     Returns:
-        the checkpoint's path. Put the pin that is printed into `methods/tecoa/checkpoints.toml`.
+        the checkpoint's path.
     """
-    chosen = deviations or {}
-    base = load_backbone(backbone_name, device)
-    recipe = replace(EMBEDDED.get(backbone_name, REPRODUCTION), seed=seed)
-    if epochs is not None:
-        recipe = replace(recipe, epochs=epochs)
+    chosen = order.deviations
+    base, data = order.load()
+    recipe = replace(EMBEDDED.get(order.backbone, REPRODUCTION), seed=order.seed)
+    if order.epochs is not None:
+        recipe = replace(recipe, epochs=order.epochs)
     if chosen.get("learning_rate") == "parser-default":
         recipe = replace(recipe, learning_rate=1e-7)
-    eps, steps, step_size = BUDGET.get(backbone_name, 1 / 255), 2, BUDGET.get(backbone_name, 1 / 255)
+    budget = BUDGET.get(order.backbone, 1 / 255)
+    eps, steps, step_size = budget, 2, budget
     if chosen.get("training_budget") == "parser-default":  # eps = 2/255, five steps of 1/255
         eps, steps, step_size = 2 * eps, 5, eps
     objective = text_guided_adversarial_loss(
         eps=eps, steps=steps, step_size=step_size, attack_gradients=chosen.get("attack_gradients", "isolated")
     )
-    name = "".join([backbone_name, *sorted(f"+{k}={v}" for k, v in chosen.items())])
-    target = out / f"{name}.safetensors"
-    tower = fine_tune(base, Dataset(data.name, data, split="train"), objective, recipe, target, progress=progress)
-    switches = name.removeprefix(backbone_name)
-    command = f"gauntlet train tecoa{switches} --backbone {backbone_name} --data {data.name} --seed {seed}"
-    print(pin_text(name, save_checkpoint(target, base, tower, command)))
-    return target
+    tower = fine_tune(base, data, objective, recipe, order.path, progress=order.progress)
+    save_checkpoint(order.path, base, tower, order.command)
+    return order.pinned(base)

@@ -81,7 +81,7 @@ def test_what_a_source_does_not_say_matches_nothing(protocol: str, word: str) ->
     ("field", "value"),
     [("steps", 10), ("step_size", Fraction(1, 4)), ("restarts", 2), ("random_start", False), ("loss", "dlr"),
      ("selection", "any-iterate"), ("prompts", "dataset"), ("preprocessing", "resize-crop"), ("attack", "apgd-ce"),
-     ("gradient", "straight-through")],
+     ("gradient", "straight-through"), ("labels", "pseudo"), ("momentum", Fraction(1)), ("evasion", Fraction(1))],
 )  # fmt: skip
 def test_a_near_match_is_shown_and_never_counts(field: str, value: object) -> None:
     of = claim()
@@ -186,6 +186,20 @@ def test_a_broken_attack_confirms_nothing() -> None:
     assert one(of, with_indicator(run(2000, 5000, of=of), "out-of-ball")).word == "failed"
     masked = one(of, with_indicator(run(2000, 5000, of=of), "zero-gradient"))
     assert masked.word == "reproduced" and "masked (zero-gradient)" in masked.reason
+
+
+def test_cw_is_told_from_pgd_by_loss_and_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = reported_protocol("mmcoa-pgd-100")
+    cw = known.components[0].model_copy(update={"attack": "cw-pgd", "loss": "cw", "kappa": Fraction(50)})
+    two = known.model_copy(update={"components": (known.components[0], cw)})
+    for module in ("matching", "verdicts"):
+        monkeypatch.setattr(f"vlm_gauntlet.leaderboard.{module}.reported_protocol", lambda _: two)
+    of, (first, second) = claim(), runnable(two, "cifar10").protocols
+    ce, margin = (run(2000, 5000, of=of, protocol=p) for p in (first, second))
+    assert one(of, ce, margin).word == "reproduced" and one(of, margin).word == "not run"
+    flat = second.model_copy(update={"kappa": Fraction(1)})
+    near = one(of, ce, run(2000, 5000, of=of, protocol=flat)).near[0]
+    assert list(map(str, near.differences)) == ["kappa: claimed 50, run 1"]
 
 
 def test_an_ensemble_is_its_worst_case_and_wants_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:

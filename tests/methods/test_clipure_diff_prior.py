@@ -23,6 +23,7 @@ from vlm_gauntlet.methods.clipure_diff.prior import ALPHA_BAR, Condition, Prior
 from vlm_gauntlet.methods.clipure_diff.residual import ResidualPrior
 from vlm_gauntlet.methods.clipure_diff.train import Embeddings, fit, null_loss
 from vlm_gauntlet.methods.clipure_diff.weights import CANDIDATE, load_prior, read_dalle2
+from vlm_gauntlet.methods.training import Order
 
 D = 16
 KNOWN = torch.arange(512) % 10 != 0  # of the clusters: one in ten is held out
@@ -191,17 +192,17 @@ def test_training_learns_the_embeddings_and_repeats(clusters: Embeddings, prior:
 def test_a_trained_prior_loads_by_the_pin_that_training_reports(
     tiny_backbone: Backbone, clusters: Embeddings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "load_backbone", lambda name, device: tiny_backbone)
+    monkeypatch.setattr(Order, "load", lambda order: (tiny_backbone, None))
     monkeypatch.setattr(training, "embed", lambda backbone, data: clusters)
     said: list[str] = []
-    path = training.train("tiny", tmp_path / "pictures", tmp_path, epochs=2, report=said.append)
+    path = training.train(Order("clipure_diff", "tiny", tmp_path / "pictures", tmp_path, epochs=2, report=said.append))
     assert path == tmp_path / "tiny.safetensors" and "of the mean of the 460 others" in said[0]
     (tmp_path / "checkpoints.toml").write_text(said[-1])
     loaded, trained = load_prior(tiny_backbone, folder=tmp_path), fit(clusters.part(KNOWN), epochs=2, seed=0)
     losses = [null_loss(p, clusters.image, first=0, last=999) for p in (loaded, trained)]
     assert losses[0] == pytest.approx(losses[1], rel=0.01), "int8 costs next to nothing"
     with pytest.raises(GauntletError, match="they change the purification"):
-        training.train("tiny", tmp_path, tmp_path, deviations={"null": "dropped"})
+        training.train(Order("clipure_diff", "tiny", tmp_path, tmp_path, deviations={"null": "dropped"}))
 
 
 @pytest.mark.parametrize(("first", "last", "most"), [(0, 999, 0.5), (900, 999, 1.0)])

@@ -59,6 +59,7 @@ def test_one_protocol_a_component() -> None:
         (changed(prompts="captions"), "`gauntlet retrieval`"),
         (changed(defect="its code is lost"), "its code is lost"),
         (with_component(random_start="one-sided"), "a random start in [0, eps] is not built"),
+        (with_component(attack="cw-pgd", loss="cw"), "the source does not say: cw-pgd.kappa"),
         (changed(quantised=True), "8 bits"),
         (changed(precision="fp16"), "attacks in fp16"),
         (changed(prompts="learned"), "prompts 'learned'"),
@@ -136,6 +137,33 @@ def test_no_reported_attack_on_words_is_forgotten_above() -> None:
 
 def test_a_swap_is_reported_in_the_fields_of_ours() -> None:
     assert ReportedSwap.model_fields.keys() == WordSwap.model_fields.keys()
+
+
+def test_cw_of_this_field_is_pgd_on_a_margin() -> None:
+    (made,) = runnable(with_component(attack="cw-pgd", loss="cw", kappa=Fraction(50)), "dtd").protocols
+    assert (made.attack, made.loss, made.kappa, made.reduction) == ("pgd", "cw", 50, "sum")
+    assert not reduction_matters(KNOWN, KNOWN.components[0].model_copy(update={"attack": "cw-pgd"}))
+    assert runnable(KNOWN, "dtd").protocols[0].kappa == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tga-zsr-cw-linf-1-255", "the source does not say: cw-pgd.steps, cw-pgd.step_size"),
+        ("laat-cw-30", "cw-pgd.loss, cw-pgd.kappa"),
+        ("cola-cw-linf-1-255", "cw-pgd.steps"),
+        ("cola-cw-linf-1-255-white-box", "cw-pgd.steps"),
+        ("cola-tuned-cw-linf-1-255", "knowledge"),
+        ("doc-cw-linf-4-255", "cw-pgd.steps"),
+        ("ucat-cw-linf-1-255", "cw-pgd.steps"),
+    ],
+)
+def test_what_keeps_each_reported_cw_from_running(name: str, said: str) -> None:
+    assert said in "; ".join(runnable(reported_protocol(name), "stl10").obstacles)
+
+
+def test_no_reported_cw_is_forgotten_above() -> None:
+    assert sum(c.attack == "cw-pgd" for r in reported_protocols().values() for c in r.components) == 7
 
 
 def test_every_reported_protocol_runs_or_says_why() -> None:
