@@ -137,11 +137,13 @@ def test_a_limit_that_every_protocol_shares_is_preferred() -> None:
 
 def test_who_may_attack_both_may_attack_one_alone() -> None:
     image, text, both = "pgd-10-white-box-linf-1-255", "text-char-1-white-box", "sep-char-1-white-box-linf-1-255"
-    other_code = outcome("000000", "apgd-ce-white-box-linf-1-255", code="old")
-    found = rows([
-        outcome("011111", image), outcome("101111", text), outcome("111111", both), outcome("000000", image.replace("1-255", "4-255")),
-        other_code, outcome("00", "fgsm-white-box-linf-1-255"), outcome("110111", text, method="ttc"),
-    ])  # fmt: skip
+    elsewhere = outcome("000000", image.replace("1-255", "4-255"))
+    older, fewer = (
+        outcome("000000", "apgd-ce-white-box-linf-1-255", code="old"),
+        outcome("00", "fgsm-white-box-linf-1-255"),
+    )
+    apart = [elsewhere, older, fewer, outcome("110111", text, method="ttc")]
+    found = rows([outcome("011111", image), outcome("101111", text), outcome("111111", both), *apart])
     (row,) = [row for row in found if row.threat.modality == "both"]
     assert (row.method, row.threat.norm, row.state, row.clean.n) == ("tecoa", "linf", "valid", 6)
     assert row.worst is not None and row.worst.accuracy.value == 4 / 6
