@@ -4,9 +4,10 @@ Profiles: `fast` (the default) and `nightly` (`--hypothesis-profile nightly`); `
 examples. Victims here are small and exact, so that a broken law is the attack's fault and nobody else's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from zlib import crc32
 
 import pytest
 import torch
@@ -17,12 +18,16 @@ from torch import Tensor, nn
 from vlm_gauntlet.attacks.balls import outside
 from vlm_gauntlet.attacks.base import Attack, Plain
 from vlm_gauntlet.attacks.build import ATTACKS, build_attack
+from vlm_gauntlet.attacks.text.search import attack_sentence
+from vlm_gauntlet.attacks.text.sources.base import Source
+from vlm_gauntlet.attacks.text.sources.registry import build_source
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import dataset
 from vlm_gauntlet.fixtures.errors import UnavailableError
-from vlm_gauntlet.fixtures.protocols import Protocol, protocols
+from vlm_gauntlet.fixtures.protocols import Protocol, WordSwap, protocols
 from vlm_gauntlet.methods.registry import method, methods
 from vlm_gauntlet.methods.victims import BoundDefence
+from vlm_gauntlet.suites.text_rules import broken_rules
 
 pytestmark = pytest.mark.fast
 SIDE, CLASSES, BATCH = 6, 5, 3
@@ -221,3 +226,68 @@ def test_every_defence_survives_every_kind_of_attack_unchanged(name: str, attack
     assert not outside(result.images, batch.images, norm="linf", eps=4 / 255).any()
     after = [*defence.named_parameters(), *defence.named_buffers()]
     assert all(torch.equal(t, before[n]) and t.grad is None for n, t in after)
+
+
+class Letters:
+    """Reads a sentence by its pairs of letters; a short memory, so that some sentences do not fit."""
+
+    def __call__(self, sentences: Sequence[str]) -> Tensor:
+        counts = torch.zeros(len(sentences), 32, dtype=torch.float64)
+        for row, sentence in zip(counts, sentences, strict=True):
+            for pair in pairwise(f"<{sentence}>"):
+                row[crc32("".join(pair).encode("utf-8", "surrogatepass")) % 32] += 1
+        return nn.functional.normalize(counts, dim=1)
+
+    def fits(self, sentence: str) -> bool:
+        return len(sentence) <= 60
+
+
+class Tempter:
+    """Offers what the rules forbid, and one word that they allow."""
+
+    digest = ""
+
+    def __call__(self, words: Sequence[str], position: int) -> list[str]:
+        return [w for w in ("the", "Dog", "cats", "ankle", "boot", "Of", "t-shirt", "lamp") if w != words[position]]
+
+
+NAMES = ("cat", "dog", "t-shirt", "shirt", "ankle boot")
+SPOKEN = [*NAMES, "a", "The", "of", "photo", "boots", "it's", "small,", "(red)", "2nd"]
+SENTENCES = st.lists(st.sampled_from(SPOKEN), max_size=8).map(" ".join) | st.text(max_size=30)
+SWAPS = {f"{r.source}-{r.index_shift}": r for p in protocols().values() if (r := p.text)}
+RULES = st.fixed_dictionaries(
+    {
+        "candidates": st.integers(1, 12),
+        "stop_words": st.sampled_from(["case-sensitive", "case-folded"]),
+        "distance": st.sampled_from(["kl", "squared"]),
+        "forbid_class_names": st.booleans(),
+        "max_length": st.integers(1, 9),
+    }
+)
+
+
+@pytest.fixture(params=["tempter", *SWAPS])
+def words(request: pytest.FixtureRequest) -> tuple[Source, WordSwap]:
+    """Each source of candidates that this machine has, and rules that name it."""
+    if request.param == "tempter":
+        return Tempter(), WordSwap(source="characters")
+    try:
+        return build_source(SWAPS[request.param]), SWAPS[request.param]
+    except UnavailableError as missing:
+        pytest.skip(f"not run: {missing}")
+
+
+@given(text=SENTENCES, switches=RULES, names=st.lists(st.sampled_from(NAMES), unique=True))
+def test_an_attacked_sentence_keeps_the_rules(
+    words: tuple[Source, WordSwap], text: str, switches: dict[str, object], names: list[str]
+) -> None:
+    """And a larger budget never helps the defender: the search goes on where the smaller one stopped."""
+    (source, base), reader, reached = words, Letters(), 0.0
+    for budget in (1, 2, 3):
+        rules = base.model_copy(update={**switches, "budget": budget})
+        first, second = (attack_sentence(text, reader, source, rules, class_names=names) for _ in "ab")
+        assert first == second and first.before == text
+        assert not broken_rules(first, rules, names)
+        assert reader.fits(first.after) or first.after == text
+        assert first.objective_after >= reached
+        reached = first.objective_after

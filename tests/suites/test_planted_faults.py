@@ -1,6 +1,7 @@
-"""Ten faults that evaluations of this field have had, planted one by one: each is caught, and by its name."""
+"""Twelve faults that evaluations of this field have had, planted one by one: each is caught, and by its name."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from vlm_gauntlet.attacks.base import AttackResult, Plain, Run
 from vlm_gauntlet.attacks.indicators import attack_indicators
 from vlm_gauntlet.attacks.pgd import PGD
-from vlm_gauntlet.attacks.text.search import attack_sentence
+from vlm_gauntlet.attacks.text import search
+from vlm_gauntlet.attacks.text.search import Attacked, attack_sentence
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import ContractError, GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
@@ -18,6 +20,7 @@ from vlm_gauntlet.leaderboard.rows import rows
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method
 from vlm_gauntlet.suites.conformance import Material, check_defence
+from vlm_gauntlet.suites.text_rules import broken_rules
 
 from ..leaderboard.factory import outcome
 
@@ -146,19 +149,61 @@ def test_a_defence_without_a_fixed_answer_is_named(
     assert check in report.named("fail"), report.markdown()
 
 
+@dataclass
+class Offers:
+    """The same candidates for every word."""
+
+    candidates: tuple[str, ...]
+    digest: str = ""
+
+    def __call__(self, words: Sequence[str], position: int) -> list[str]:
+        return list(self.candidates)
+
+
+class ByLength:
+    def __call__(self, sentences: Sequence[str]) -> Tensor:
+        return torch.eye(4)[torch.tensor([len(sentence) % 4 for sentence in sentences])]
+
+    def fits(self, sentence: str) -> bool:
+        return True
+
+
 def test_a_text_source_over_its_budget_is_named() -> None:
-    class TwoWords:
-        digest = ""
-
-        def __call__(self, words: Sequence[str], position: int) -> list[str]:
-            return ["hot dog"]
-
-    class ByLength:
-        def __call__(self, sentences: Sequence[str]) -> Tensor:
-            return torch.eye(4)[torch.tensor([len(sentence) % 4 for sentence in sentences])]
-
-        def fits(self, sentence: str) -> bool:
-            return True
-
     with pytest.raises(ContractError, match="one word"):
-        attack_sentence("a photo of a dog", ByLength(), TwoWords(), WordSwap(source="characters"))
+        attack_sentence("a photo of a dog", ByLength(), Offers(("hot dog",)), WordSwap(source="characters"))
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "candidate", "rule"), [("is_stop_word", "the", "stop word"), ("injected_names", "lion", "class name")]
+)
+def test_a_text_attack_that_forgets_a_rule_is_named(
+    forgotten: str, candidate: str, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attack() -> Attacked:
+        return attack_sentence("a photo of some cat", ByLength(), Offers((candidate,)), rules, class_names=names)
+
+    rules, names = WordSwap(source="characters"), ("cat", "lion")
+    assert attack().after == "a photo of some cat" and not broken_rules(attack(), rules, names)
+    monkeypatch.setattr(search, forgotten, lambda *_: False)
+    assert broken_rules(attack(), rules, names) == [rule]
+
+
+@pytest.mark.parametrize(
+    ("after", "lost", "broken"),
+    [
+        ("a photo of the c at", 0.0, []),
+        ("a photq of the cbt", 0.0, ["budget"]),
+        ("a photo of the hot cat", 0.0, ["budget"]),
+        ("a photo of the cat .", 0.0, ["budget"]),
+        ("a photo of the car here", 0.0, ["budget"]),
+        ("a photo of the cat here and here", 0.0, ["budget"]),
+        ("a photo of teh cat", 0.0, ["stop word"]),
+        ("a the of the cat", 0.0, ["stop word"]),
+        ("a tiger of the cat", 0.1, ["class name", "objective"]),
+    ],
+)
+def test_a_sentence_is_judged_by_itself(after: str, lost: float, broken: list[str]) -> None:
+    result = Attacked("a photo of the cat", after, (), lost, 0.0)
+    assert broken_rules(result, WordSwap(source="characters"), ("tiger",)) == broken
+    if not broken:
+        assert broken_rules(result, WordSwap(source="characters", max_length=4), ()) == ["place"]
