@@ -33,6 +33,7 @@ from .worst_case import WorstCase, by_strength, different_samples, robust_fracti
 State = Literal["valid", "masked", "transfer only", "not comparable", "no attack"]
 Block = tuple[str, str, str, Fraction, str, str]
 Place = tuple[str, str, str, int, str, str, str, Fraction]  # a row's, down to resolution and eps
+MODALITIES = ("image", "text", "both")  # the order of the tables
 TEST_TIME = ("training-free", "test-time-adaptation", "external")
 
 
@@ -240,7 +241,9 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
         own = _newest(group)
         flags = [flag for o in own for flag in across[o.key]]
         made.append(_row(own, _lesser(key, own, groups), flags + unbounded[key[:-1]], len(group) - len(own)))
-    return sorted(made, key=lambda row: (row.block, row.rank))
+    return sorted(
+        made, key=lambda row: (row.backbone, row.dataset, MODALITIES.index(row.threat.modality), row.block, row.rank)
+    )
 
 
 def headline(found: Sequence[Row]) -> dict[Block, list[Row]]:

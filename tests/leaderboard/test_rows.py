@@ -145,6 +145,7 @@ def test_who_may_attack_both_may_attack_one_alone() -> None:
     apart = [elsewhere, older, fewer, outcome("110111", text, method="ttc")]
     found = rows([outcome("011111", image), outcome("101111", text), outcome("111111", both), *apart])
     (row,) = [row for row in found if row.threat.modality == "both"]
+    assert [r.threat.modality for r in found] == ["image", "image", "text", "text", "both"]
     assert (row.method, row.threat.norm, row.state, row.clean.n) == ("tecoa", "linf", "valid", 6)
     assert row.worst is not None and row.worst.accuracy.value == 4 / 6
     assert {o.cell.protocol.id for o in row.outcomes} == {image, text, both}
