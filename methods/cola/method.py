@@ -20,17 +20,26 @@ from .sinkhorn import transport_plan
 from .text_bank import TextBank, text_bank
 from .views import random_crops
 
+AVERAGED = {"projection": "off", "transport": "mean", "weights": "uniform"}
+ARMS = {
+    "full": {},
+    "views": AVERAGED,
+    "bank": {**AVERAGED, "first_view": "image"},
+}  # switches; one named beside goes first
+
 
 class COLA(Defence):
     """argmin_y OT_y between N views and the descriptions of class y, at cost 1 - cos(Pi x_n, z_y^m).
 
     Args:
         descriptions: file with the sentences of each class; default: the one in `descriptions/` that knows the classes.
-        views: N.
+        views: N; the arm `bank` has one.
         directions: C, singular vectors of the text bank that span the subspace; at most the rank of the bank.
         eps: entropic regularisation of the transport.
         iterations, tolerance: Sinkhorn stops after so many rounds, or when the rows miss their marginal by less.
         temperature: of the weights softmax(-H / temperature).
+
+    `directions`, `eps` and `temperature` default to the switches of these names.
     """
 
     def __init__(
@@ -40,15 +49,19 @@ class COLA(Defence):
         *,
         descriptions: Path | None = None,
         views: int = 5,
-        directions: int = 256,
-        eps: float = 0.1,
+        directions: int | None = None,
+        eps: float | None = None,
         iterations: int = 100,
         tolerance: float = 1e-2,
-        temperature: float = 0.5,
+        temperature: float | None = None,
     ) -> None:
-        super().__init__(backbone, deviations)
-        self.descriptions, self.views, self.directions = descriptions, views, directions
-        self.eps, self.iterations, self.tolerance, self.temperature = eps, iterations, tolerance, temperature
+        chosen = deviations or {}
+        super().__init__(backbone, {**ARMS.get(chosen.get("arm", "full"), {}), **chosen})
+        self.descriptions, self.views = descriptions, 1 if self.deviations["arm"] == "bank" else views
+        self.iterations, self.tolerance = iterations, tolerance
+        self.directions = int(self.deviations["directions"]) if directions is None else directions
+        self.eps = float(self.deviations["eps"]) if eps is None else eps
+        self.temperature = float(self.deviations["temperature"]) if temperature is None else temperature
 
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """See Defence. Differentiable throughout: also the plan, round by round, and the weights."""

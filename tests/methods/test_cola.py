@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.draws import Draws
-from vlm_gauntlet.fixtures.errors import UnavailableError
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.cola.method import COLA
 from vlm_gauntlet.methods.cola.text_bank import text_bank
@@ -104,7 +104,8 @@ def test_classes_of_unequal_size_have_a_finite_gradient(
 @pytest.mark.parametrize(
     "switch",
     [{"projection": "off"}, {"transport": "mean"}, {"bank": "templates"}, {"bank": "with-template"},
-     {"weights": "uniform"}, {"first_view": "image"}, {"smallest_crop": "0.5"}],
+     {"weights": "uniform"}, {"first_view": "image"}, {"smallest_crop": "0.5"}, {"arm": "views"}, {"arm": "bank"},
+     {"eps": "0.03"}, {"eps": "0.3"}, {"temperature": "0.25"}, {"temperature": "1"}],
     ids=str,
 )  # fmt: skip
 def test_every_switch_changes_the_logits(
@@ -114,12 +115,40 @@ def test_every_switch_changes_the_logits(
     assert not torch.allclose(default, switched, atol=1e-4)
 
 
-def test_the_control_arm_is_the_plain_mean(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
-    """Sheet 3.4: random crops averaged with the same descriptions, no transport, no projection."""
-    arm = COLA(tiny_backbone, {"projection": "off", "transport": "mean", "weights": "uniform"})
-    similarity, _, _ = problems(arm, images, prompts)
-    expected = tiny_backbone.logit_scale * similarity.mean((-2, -1))
-    assert torch.allclose(logits(arm, images, prompts), expected, atol=1e-4)
+def mean_cosine(defence: COLA, views: Tensor, prompts: PromptSet) -> Tensor:
+    """By hand: 100 cos, averaged over the views and over the descriptions of each class, which are as many for all."""
+    x = F.normalize(defence.backbone.encode_image(views.flatten(0, 1)), dim=-1)
+    bank = defence.bank(prompts)
+    assert bank.present.all()
+    cosines = torch.stack([x @ z.T for z in bank.features], 1).mean(-1)
+    return defence.backbone.logit_scale * cosines.view(*views.shape[:2], -1).mean(1).detach()
+
+
+def test_the_control_arms_are_plain_means(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    """Sheet 3.4: random crops, or the image alone, averaged with the same descriptions; no transport, no projection."""
+    crops = random_crops(images, Draws(KEYS, 1), 5, 0.08)
+    for arm, views in (("views", crops), ("bank", images[:, None])):
+        defence = COLA(tiny_backbone, {"arm": arm})
+        assert torch.allclose(logits(defence, images, prompts), mean_cosine(defence, views, prompts), atol=1e-4), arm
+
+
+def test_an_arm_gives_way_to_a_switch_beside_it(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    arm = COLA(tiny_backbone, {"arm": "views", "projection": "on"})
+    spelt = COLA(tiny_backbone, {"transport": "mean", "weights": "uniform"})
+    assert torch.equal(logits(arm, images, prompts), logits(spelt, images, prompts))
+    with pytest.raises(GauntletError, match="views"):
+        COLA(tiny_backbone, {"arm": "view"})
+
+
+def test_the_default_is_the_full_method_with_the_cards_constants(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    card = COLA.card.hyperparameters
+    default, spelt = COLA(tiny_backbone), COLA(tiny_backbone, **card)
+    assert {name: getattr(default, name) for name in card} == card
+    assert torch.equal(logits(default, images, prompts), logits(spelt, images, prompts))
+    switched = COLA(tiny_backbone, {"arm": "full", "directions": "32", "eps": "0.03", "temperature": "1"})
+    assert (switched.directions, switched.eps, switched.temperature) == (32, 0.03, 1.0)
 
 
 def test_much_regularisation_is_the_mean_and_little_is_not(
