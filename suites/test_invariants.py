@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vlm_gauntlet.attacks.balls import outside
 from vlm_gauntlet.attacks.base import Attack, Plain
 from vlm_gauntlet.attacks.build import ATTACKS, build_attack
+from vlm_gauntlet.attacks.losses import margin
 from vlm_gauntlet.attacks.text.search import attack_sentence
 from vlm_gauntlet.attacks.text.sources.base import Source
 from vlm_gauntlet.attacks.text.sources.registry import build_source
@@ -130,10 +131,14 @@ def test_neither_batch_nor_order_matters(recipe: Protocol, seed: int) -> None:
 def test_permuted_classes_give_the_same_attack(recipe: Protocol, seed: int, turn: int) -> None:
     images, model, attack = pictures(seed), Smooth(), attack_of(recipe, Fraction(4, 255))
     labels = model(images).argmax(1)
-    plain = attack(Plain(model), images, labels, KEYS).images
-    turned = attack(Plain(lambda x: model(x).roll(turn, 1)), images, (labels + turn) % CLASSES, KEYS).images
-    # The float32 sum over the classes has another order: a gradient of about zero may change its sign.
-    assert ((plain - turned).abs() > 1e-5).double().mean() < 0.02
+    # Unsure, since of a saturated loss only rounding is left: the float32 sum over the classes has another order.
+    plain = attack(Plain(lambda x: model(x) / 8), images, labels, KEYS).images
+    turned = attack(Plain(lambda x: model(x).roll(turn, 1) / 8), images, (labels + turn) % CLASSES, KEYS).images
+    same = ((plain - turned).abs() > 1e-4).flatten(1).double().mean(
+        1
+    ) < 0.02  # a gradient near zero may change its sign
+    reached, other = (margin(model(adversarial) / 8, labels) for adversarial in (plain, turned))
+    assert (same | ((reached - other).abs() < 0.01)).all()
 
 
 class Brightest(nn.Module):
