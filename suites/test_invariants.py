@@ -134,11 +134,9 @@ def test_permuted_classes_give_the_same_attack(recipe: Protocol, seed: int, turn
     # Unsure, since of a saturated loss only rounding is left: the float32 sum over the classes has another order.
     plain = attack(Plain(lambda x: model(x) / 8), images, labels, KEYS).images
     turned = attack(Plain(lambda x: model(x).roll(turn, 1) / 8), images, (labels + turn) % CLASSES, KEYS).images
-    same = ((plain - turned).abs() > 1e-4).flatten(1).double().mean(
-        1
-    ) < 0.02  # a gradient near zero may change its sign
+    moved = ((plain - turned).abs() > 1e-4).flatten(1).double().mean(1)  # a gradient near zero may change its sign
     reached, other = (margin(model(adversarial) / 8, labels) for adversarial in (plain, turned))
-    assert (same | ((reached - other).abs() < 0.01)).all()
+    assert ((moved < 0.02) | ((reached - other).abs() < 0.01)).all()  # of losses that tie, another may be the higher
 
 
 class Brightest(nn.Module):
