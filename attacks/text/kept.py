@@ -42,7 +42,8 @@ def kept(
     if {sentence.before for sentence in found} == texts and _hold(found, tower, rules):
         return found
     made = tuple(search())
-    write_atomically(path, SENTENCES.dump_json(made, indent=1))
+    with suppress(OSError):  # a cache that cannot be written costs time, not the run
+        write_atomically(path, SENTENCES.dump_json(made, indent=1))
     return made
 
 

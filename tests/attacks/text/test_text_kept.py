@@ -65,3 +65,9 @@ def test_what_does_not_hold_is_made_again(
     assert path.read_text() != good
     assert keep() == (first, 1)
     assert path.read_text() == good
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(keep: Callable[..., tuple[object, int]], cache: Path) -> None:
+    cache.parent.write_bytes(b"a file where the folder should be")
+    (first, made), (second, again) = keep(), keep()
+    assert first == second and (made, again) == (1, 1)
