@@ -14,6 +14,7 @@ from vlm_gauntlet.attacks.build import build_attack
 from vlm_gauntlet.attacks.losses import cross_entropy
 from vlm_gauntlet.attacks.multimodal.ascent import PairAscent
 from vlm_gauntlet.attacks.multimodal.paired import Paired
+from vlm_gauntlet.attacks.multimodal.recipes import RECIPES
 from vlm_gauntlet.attacks.text.prompts import AttackedPrompts, attacked_prompts
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import Batch
@@ -27,7 +28,6 @@ from vlm_gauntlet.methods.victims import BoundDefence
 
 from .journal import BatchResult
 
-PAIRED = ("co-attack", "sga", "dra")  # their losses are of another size than the cross-entropy; no gradient is compared
 HALF = {"bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
 
@@ -55,7 +55,8 @@ def run_batch(
     telemetry = {} if result is None else dict(result.telemetry)
     if result is not None:
         telemetry["batch_gap"] = _batch_gap(defence, images, prompts, scoring, calm)
-    if result is not None and protocol.threat.knowledge != "transfer" and protocol.attack not in PAIRED:
+    # the losses of attacks on pairs are of another size than the cross-entropy: their gradients are not compared
+    if result is not None and protocol.threat.knowledge != "transfer" and protocol.attack not in RECIPES:
         telemetry["undefended_gradient_norm"] = _undefended_gradient(undefended, prompts, images, labels)
     if result is not None:
         telemetry |= {"repaired": result.repaired.float(), "success": result.success.float()}

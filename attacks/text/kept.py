@@ -1,7 +1,6 @@
 """Attacked prompts on disk: a search that takes minutes is made once; its result is tried again before it is used."""
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.files import sha256, write_atomically
+from vlm_gauntlet.fixtures.files import sha256, user_cache, write_atomically
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import WordSwap
 
@@ -49,8 +48,7 @@ def kept(
 
 def folder() -> Path:
     """Where searches are kept: a part of the user's cache."""
-    given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "vlm-gauntlet" / "attacked-prompts"
+    return user_cache() / "attacked-prompts"
 
 
 def _hold(found: Sequence[Attacked], tower: Backbone, rules: WordSwap) -> bool:
