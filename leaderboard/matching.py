@@ -21,6 +21,8 @@ BACKBONES = {
     "RN50": "open_clip:RN50-quickgelu/openai",
     "RN101": "open_clip:RN101-quickgelu/openai",
 }
+# attacks that differ in one of these are reported by other names
+OTHER_NAMES = ("gradient", "labels", "momentum", "evasion", "branches", "joint")
 WHOLE = ("caltech101", "caltech256", "eurosat")  # sets without an official split: the test split is the whole set
 
 
@@ -112,7 +114,7 @@ def _fields(
     yield "modality", reported.modality, threat.modality
     yield "attack resolution", reported.resolution_for(claim.dataset), threat.attack_resolution
     yield "quantised", reported.quantised, False
-    for name in ("gradient", "labels", "momentum", "evasion"):  # attacks that differ here are reported by other names
+    for name in OTHER_NAMES:
         yield name, Protocol.model_fields[name].default, getattr(protocol, name)
     for name in component.choices:
         if name != "reduction" or reduction_matters(reported, component):

@@ -44,8 +44,13 @@ class HedgeDefense(Defence):
         return self.backbone(images + (self.hedged(images.detach(), prompts) - images.detach()), prompts)
 
     def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """Straight-through on x + delta(x): sign steps are piecewise constant in x."""
-        return self.backbone(identity_backward(lambda x: self.hedged(x, prompts), images), prompts)
+        """The answer's value with the backbone's gradient at the random start, which an attacker averages over draws.
+
+        Where the hedge ends, all classes are equally unlikely: the gradient there overrates the defence.
+        """
+        with torch.no_grad():
+            value = self.forward(images, prompts)
+        return straight_through(value, self.backbone(identity_backward(self._start, images), prompts))
 
     def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """Through the last steps, straight-through before them."""
@@ -53,8 +58,7 @@ class HedgeDefense(Defence):
 
     def hedged(self, images: Tensor, prompts: PromptSet, *, unroll: int = 0) -> Tensor:
         """Images [B, 3, H, W] -> x + delta, inside the ball and [0,1]; the last `unroll` steps keep their graph."""
-        start = images + self.draws.uniform(images, -self.eps, self.eps)
-        moved = project(start, images, norm="linf", eps=self.eps)
+        moved = self._start(images)
 
         def hedge(inputs: Tensor) -> Tensor:
             return -torch.log_softmax(self.backbone(inputs, prompts), dim=1).sum()
@@ -66,3 +70,7 @@ class HedgeDefense(Defence):
             gradient = gradient_at(hedge, moved, unroll=through)
             moved = project(moved + self.step_size * soft_sign(gradient), images, norm="linf", eps=self.eps)
         return moved
+
+    def _start(self, images: Tensor) -> Tensor:
+        """A random point of the ball and [0,1] for each image."""
+        return project(images + self.draws.uniform(images, -self.eps, self.eps), images, norm="linf", eps=self.eps)

@@ -81,7 +81,8 @@ def test_what_a_source_does_not_say_matches_nothing(protocol: str, word: str) ->
     ("field", "value"),
     [("steps", 10), ("step_size", Fraction(1, 4)), ("restarts", 2), ("random_start", False), ("loss", "dlr"),
      ("selection", "any-iterate"), ("prompts", "dataset"), ("preprocessing", "resize-crop"), ("attack", "apgd-ce"),
-     ("gradient", "straight-through"), ("labels", "pseudo"), ("momentum", Fraction(1)), ("evasion", Fraction(1))],
+     ("gradient", "straight-through"), ("labels", "pseudo"), ("momentum", Fraction(1)), ("evasion", Fraction(1)),
+     ("branches", Fraction(1))],
 )  # fmt: skip
 def test_a_near_match_is_shown_and_never_counts(field: str, value: object) -> None:
     of = claim()
@@ -123,6 +124,13 @@ def test_an_attack_on_images_alone_says_nothing_of_words() -> None:
     of = claim(protocol="mmcoa-sep-attack")
     images = runnable(reported_protocol("mmcoa-pgd-100"), of.dataset).protocols[0]
     assert [d.field for d in one(of, run(2000, 5000, of=of, protocol=images)).near[0].differences] == ["modality"]
+
+
+def test_an_image_that_met_the_attacked_prompts_is_another_attack() -> None:
+    of = claim(protocol="mmcoa-sep-attack")
+    own = runnable(reported_protocol("mmcoa-sep-attack"), of.dataset).protocols[0]
+    joint = own.model_copy(update={"joint": True})
+    assert [d.field for d in one(of, run(2000, 5000, of=of, protocol=joint)).near[0].differences] == ["joint"]
 
 
 def test_retrieval_is_sent_to_its_own_command() -> None:

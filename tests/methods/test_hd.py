@@ -44,3 +44,21 @@ def test_each_call_starts_elsewhere(tiny_backbone: Backbone, images: Tensor, pro
     defence = HedgeDefense(tiny_backbone, steps=1)
     first, again, other = (hedged(defence, images, prompts, call) for call in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_the_attackers_gradient_is_the_backbones_at_a_random_start(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    """And not at the end of the hedge, where the direct graph takes it."""
+    defence, inputs = HedgeDefense(tiny_backbone), images.clone().requires_grad_()
+    logits = defence(inputs, prompts, draws=Draws(KEYS), route="straight-through")
+    assert torch.allclose(logits, defence(images, prompts, draws=Draws(KEYS)), atol=1e-5)
+    (found,) = torch.autograd.grad(logits[:, 0].sum(), inputs)
+    draws = Draws(KEYS)
+    draws.uniform(images, -1, 1)  # the answer's own
+    noise = draws.uniform(images, -8 / 255, 8 / 255)
+    start = project(images + noise, images, norm="linf", eps=8 / 255).requires_grad_()
+    (by_hand,) = torch.autograd.grad(tiny_backbone(start, prompts)[:, 0].sum(), start)
+    assert torch.allclose(found, by_hand, rtol=1e-3, atol=1e-6)
+    (direct,) = torch.autograd.grad(defence(inputs, prompts, draws=Draws(KEYS))[:, 0].sum(), inputs)
+    assert not torch.allclose(direct, by_hand, rtol=1e-3, atol=1e-6)
