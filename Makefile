@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 help:
 	@echo "make fast   install, attack every defence on the embedded CLIP, render site/index.html (minutes, offline)"
 	@echo "make test   install, test our own code"
-	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; under an hour)"
+	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; half an hour)"
 	@echo "make lint types browser clean"
 
 $(STAMP): pyproject.toml setup.py constraints.txt
