@@ -1,6 +1,7 @@
 """Costs on the card: passes must be those of the counter, times are told and never judged."""
 
 import tomllib
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.base import Defence, external_card
-from vlm_gauntlet.methods.card import Cost, Measured, Timing
+from vlm_gauntlet.methods.card import Cost, Deviation, Measured, Timing
 from vlm_gauntlet.methods.registry import Method
 from vlm_gauntlet.suites.conformance import Bench, default_material
 from vlm_gauntlet.suites.conformance.costs import (
@@ -43,6 +44,17 @@ def test_an_attackers_gradient_is_counted_through_the_surrogate(
     for wrong in (Cost(forward=passes[0], backward=0), Cost(forward=9, backward=passes[1])):
         status, sentence = check_attack_cost_as_declared(bench(defence, tiny_backbone, attack_cost=wrong))
         assert status == "fail" and "correct the card" in sentence
+
+
+def test_a_deviation_may_cost_what_no_card_says(tiny_backbone: Backbone) -> None:
+    views = Deviation(name="views", choices=("9", "2"), as_coded="9", differs="how many", source="none")
+    costs = {"cost": Cost(forward=2, backward=0), "attack_cost": Cost(forward=9, backward=9)}
+    of = bench(Mirror, tiny_backbone, deviations=(views,), **costs)
+    cheaper = replace(of, method=replace(of.method, deviations={"views": "2"}))
+    assert check_cost_as_declared(cheaper)[0] == "pass"
+    status, sentence = check_attack_cost_as_declared(cheaper)
+    assert status == "skip" and "3 forward and 1 backward" in sentence and "deviations: 9 and 9" in sentence
+    assert check_attack_cost_as_declared(of)[0] == "fail"
 
 
 def test_what_is_not_declared_is_measured_and_skipped(tiny_backbone: Backbone) -> None:
