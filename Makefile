@@ -12,7 +12,7 @@ help:
 	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; half an hour)"
 	@echo "make lint types browser clean"
 
-$(STAMP): pyproject.toml setup.py constraints.txt
+$(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,dev]"
@@ -33,15 +33,13 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy cannot see through an editable install, so the namespace is laid out for it with links.
 types: $(STAMP)
-	rm -rf .types && mkdir -p .types/vlm_gauntlet
-	for room in fixtures attacks methods suites leaderboard cli; do ln -s ../../$$room .types/vlm_gauntlet/$$room; done
-	cd .types && MYPYPATH=. ../$(BIN)/mypy --config-file ../pyproject.toml -p vlm_gauntlet
+	$(BIN)/mypy -p vlm_gauntlet
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # Chromium for the tests of the rendered pages (Debian and Ubuntu).
 browser:
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 clean:
-	rm -rf $(VENV) site outcomes .types .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site outcomes .pytest_cache .mypy_cache .ruff_cache

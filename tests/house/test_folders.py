@@ -11,7 +11,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.methods.card import read_card
 
 ROOT = Path(__file__).parents[2]
-CODE = sorted(p for room in ("fixtures", "attacks", "methods", "suites", "leaderboard", "cli", "tests")
+CODE = sorted(p for room in ("fixtures", "attacks", "training", "methods", "suites", "leaderboard", "cli", "tests")
               for p in (ROOT / room).rglob("*.py"))  # fmt: skip
 FOLDERS = sorted(p.parent for p in (ROOT / "methods").glob("*/method.py"))
 KINDS = {".py", ".toml", ".csv", ".safetensors", ".md"}

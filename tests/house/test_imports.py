@@ -1,4 +1,4 @@
-"""Imports run downwards only: fixtures <- attacks <- methods <- suites <- leaderboard <- cli.
+"""Imports run downwards only: fixtures <- attacks <- training <- methods <- suites <- leaderboard <- cli.
 
 The suites' own tests (`suites/test_*.py`) are doors, not rooms: nothing imports them, and they may use the verdicts.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("fixtures", "attacks", "methods", "suites", "leaderboard", "cli")
+ROOMS = ("fixtures", "attacks", "training", "methods", "suites", "leaderboard", "cli")
 
 
 def imported_rooms(source: str, path: Path) -> Iterator[str]:

@@ -11,9 +11,9 @@ import json
 import sys
 from importlib.metadata import version
 
-import foolbox
+import foolbox  # pyright: ignore[reportMissingImports]
 import torch
-import torchattacks
+import torchattacks  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
 EPS, STEPS = 0.08, 6

@@ -1,0 +1,1 @@
+"""The one training room: loop, resume, inner maximisation, recipes, samples, checkpoints."""
