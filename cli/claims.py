@@ -92,14 +92,14 @@ def verdicts(
 
     Example: gauntlet claims verdicts --outcomes outcomes --mini
     """
-    from vlm_gauntlet.leaderboard.mini_claims import mini_verdicts
+    from vlm_gauntlet.leaderboard.mini_verdicts import mini_verdicts
     from vlm_gauntlet.leaderboard.verdicts import verdicts as judge
     from vlm_gauntlet.suites.journal import Journal
-    from vlm_gauntlet.suites.references import references
+    from vlm_gauntlet.suites.mini_claims import mini_claims
 
     run = Journal(outcomes).outcomes()
     if mini:
-        found = mini_verdicts([r for r in references() if method in (None, r.method.partition("+")[0])], run)
+        found = mini_verdicts([r for r in mini_claims() if method in (None, r.method.partition("+")[0])], run)
     else:
         found = judge(_chosen(source, method), run)
     if as_json:
@@ -125,7 +125,7 @@ def freeze(outcomes: Outcomes = Path("outcomes")) -> None:
     """
     from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.suites.journal import Journal
-    from vlm_gauntlet.suites.references import freeze as write
+    from vlm_gauntlet.suites.mini_claims import freeze as write
 
     if not (run := Journal(outcomes).outcomes()):
         raise GauntletError(

@@ -39,22 +39,27 @@ def methods(as_json: Json = False) -> None:
 
 
 def attacks(as_json: Json = False) -> None:
-    """Attacks that a protocol can name. Example: gauntlet attacks"""
-    from vlm_gauntlet.attacks.build import ATTACKS
+    """Attacks that a protocol can name; with --json their parameters and defaults. Example: gauntlet attacks"""
+    from vlm_gauntlet.attacks.registry import attacks as registered
+    from vlm_gauntlet.attacks.registry import default_of, settable
 
     _show(
         [
-            {"id": name, "title": info.title, "norms": " ".join(info.norms), "source": info.source}
-            for name, info in sorted(ATTACKS.items())
+            {
+                "id": name, "title": kind.info.title, "modality": kind.info.modality,
+                "norms": " ".join(kind.info.norms), "source": kind.info.source,
+                **({"parameters": {p: str(default_of(kind, p)) for p in settable(kind)}} if as_json else {}),
+            }
+            for name, kind in registered().items()
         ],
         as_json,
-    )
+    )  # fmt: skip
 
 
 def datasets(as_json: Json = False) -> None:
     """Data sets on this machine, and those that can be had. Example: gauntlet datasets"""
     from vlm_gauntlet.fixtures.datasets import datasets as here
-    from vlm_gauntlet.fixtures.download import catalogue
+    from vlm_gauntlet.fixtures.download import dataset_origins
 
     found = here()
     _show(
@@ -64,9 +69,9 @@ def datasets(as_json: Json = False) -> None:
                 "here": name in found,
                 "classes": "retrieval" if name in found and found[name].retrieval
                 else len(found[name].prompts) if name in found else "",
-                "from": "" if name in found else catalogue()[name],
+                "from": "" if name in found else dataset_origins()[name],
             }
-            for name in sorted({*found, *catalogue()})
+            for name in sorted({*found, *dataset_origins()})
         ],
         as_json,
     )  # fmt: skip
@@ -74,7 +79,7 @@ def datasets(as_json: Json = False) -> None:
 
 def protocols(as_json: Json = False) -> None:
     """Protocols: all that fixes an evaluation. Example: gauntlet protocols --json"""
-    from vlm_gauntlet.fixtures.protocols import protocols as known
+    from vlm_gauntlet.attacks.protocols import protocols as known
 
     if as_json:
         typer.echo(json.dumps([p.model_dump(mode="json") for p in known().values()], indent=1))

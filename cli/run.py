@@ -10,7 +10,7 @@ from .device import Device
 
 if TYPE_CHECKING:
     from vlm_gauntlet.fixtures.records import Outcome
-    from vlm_gauntlet.suites.running import CellPlan
+    from vlm_gauntlet.suites.cells import CellPlan
 
 Names = list[str] | None
 
@@ -45,7 +45,7 @@ def run(
 
       gauntlet run --method mine.py:MyDefence --backbone miniclip-vit --dataset digits --protocol clean
     """
-    from vlm_gauntlet.suites.running import plan
+    from vlm_gauntlet.suites.cells import plan
     from vlm_gauntlet.suites.tiers import tier as tier_named
 
     chosen = tier_named(tier or "fast")

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
+from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import reported_protocol
-from vlm_gauntlet.fixtures.test_sets import test_sets
 from vlm_gauntlet.methods.claims import PERCENT, Claim
 from vlm_gauntlet.methods.registry import methods
-from vlm_gauntlet.suites.reading import BROKEN_ATTACK
+from vlm_gauntlet.suites.indicators import BROKEN_ATTACK
 from vlm_gauntlet.suites.runnable import runnable
 
 from .comparison import ALPHA, MARGIN, Comparison, SeedSpread, false_discovery, samples_needed, two_sample
@@ -92,7 +92,7 @@ def _untested(claim: Claim, outcomes: Sequence[Outcome]) -> Verdict:
     reported = reported_protocol(claim.protocol)
     if reported.retrieval:
         return Verdict(claim.id, "not checkable", "Retrieval is no cell of a classifier: see `gauntlet retrieval`.")
-    if claim.dataset not in test_sets().dataset:
+    if claim.dataset not in known_datasets().dataset:
         return Verdict(claim.id, "not checkable", "A mean is checked cell by cell, and by the audit.")
     if unknown := reported.unknown_fields():
         return Verdict(claim.id, "not checkable", f"The source does not say: {', '.join(unknown)}.")

@@ -11,9 +11,9 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.reported import reported_protocols
 from vlm_gauntlet.fixtures.sources import sources
-from vlm_gauntlet.fixtures.test_sets import test_sets
 
 HERE = Path(__file__).parent
 FILE = "claims.csv"
@@ -80,7 +80,7 @@ class Claim(BaseModel):
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, value: str) -> str:
-        return _one_of(value, test_sets().names, "fixtures/data/test_sets.toml")
+        return _one_of(value, known_datasets().names, "fixtures/data/known_datasets.toml")
 
     @field_validator("protocol")
     @classmethod
@@ -120,7 +120,7 @@ class Claim(BaseModel):
     @property
     def mean_over(self) -> tuple[str, ...]:
         """The data sets that it averages; empty for a single one or an unnamed list."""
-        return test_sets().list.get(self.dataset, ())
+        return known_datasets().list.get(self.dataset, ())
 
 
 COLUMNS = tuple(name for name in Claim.model_fields if name != "method")

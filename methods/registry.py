@@ -62,7 +62,7 @@ class Method:
     def build(self, backbone: Backbone) -> Defence:
         """Makes the defence on a backbone, or on the tower that the victim made of it."""
         if self.victim is not None:
-            return self.defence.over(self.victim.build(backbone).tower, backbone, self.deviations)
+            return self.defence.over(self.victim.build(backbone).tuned_backbone, backbone, self.deviations)
         return self.defence(backbone, deviations=self.deviations) if self.deviations else self.defence(backbone)
 
 

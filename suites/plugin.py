@@ -14,7 +14,7 @@ import pytest
 from vlm_gauntlet.fixtures.errors import GauntletError
 
 if TYPE_CHECKING:
-    from .running import CellPlan
+    from .cells import CellPlan
 
 MARKERS = {
     "fast": "CPU, minutes, the embedded ViT; sockets are blocked",
@@ -150,7 +150,7 @@ def _cells(config: pytest.Config, tier_name: str) -> list[object]:
 
 def cells_of(config: pytest.Config, tier_name: str) -> "list[CellPlan]":
     """The cells of a tier, with this run's options in place of the tier's own."""
-    from .running import plan
+    from .cells import plan
     from .tiers import tier
 
     chosen = tier(tier_name)

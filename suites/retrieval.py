@@ -21,6 +21,7 @@ from vlm_gauntlet.attacks.multimodal.ascent import PairAscent
 from vlm_gauntlet.attacks.multimodal.pairs import attack_pairs
 from vlm_gauntlet.attacks.multimodal.recipes import recipe
 from vlm_gauntlet.attacks.text.reader import TextTower
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.attacks.text.sources.base import Source
 from vlm_gauntlet.attacks.text.sources.registry import build_source
 from vlm_gauntlet.fixtures.backbone import Backbone
@@ -29,13 +30,13 @@ from vlm_gauntlet.fixtures.datasets import Dataset, Example, dataset, to_tensor
 from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.fixtures.protocols import WordSwap
 from vlm_gauntlet.fixtures.records import Provenance
 from vlm_gauntlet.methods.registry import method
 
+from .cells import code_digest
 from .recall import Ranks, ranks
 from .retrieval_records import Features, RetrievalBatch, RetrievalCell, RetrievalJournal, RetrievalOutcome
-from .running import VERSIONS, code_digest, device_name, this_command
+from .running import VERSIONS, device_name, this_command
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,12 @@ def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
     backbone = load_backbone(setting.backbone, setting.device)
     defence = chosen.build(backbone).to(setting.device)
     undefended = chosen.card.paradigm == "undefended"
-    if not undefended and not defence.offers("tower"):
+    if not undefended and not defence.offers("tuned_backbone"):
         raise GauntletError(
             f"{chosen.label} is more than a tower", expected="the undefended model or a fine-tuned one",
             where="--method", fix="retrieval compares features, and this method gives logits",
         )  # fmt: skip
-    tower = backbone if undefended else defence.tower
+    tower = backbone if undefended else defence.tuned_backbone
     cell = RetrievalCell(
         method=chosen.label, method_digest=chosen.digest, backbone=backbone.name, backbone_digest=backbone.digest,
         dataset=data.name, dataset_digest=data.digest, attack=setting.attack, eps=setting.eps, text=setting.text,

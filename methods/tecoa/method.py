@@ -41,7 +41,7 @@ class TeCoA(Defence):
         self.robust = backbone.tuned({k: mix_alpha * v for k, v in difference.items()})
 
     @property
-    def tower(self) -> Backbone:
+    def tuned_backbone(self) -> Backbone:
         """See Defence."""
         return self.robust
 

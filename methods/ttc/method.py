@@ -64,10 +64,10 @@ class TTC(Defence):
         return self._answer(identity_backward(self.counterattack, images), images, prompts)
 
     def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """Through the N steps, with second-order gradients. The gate stays hard: evading it is the alarm's part."""
+        """Through the N steps, with second-order gradients. The gate stays hard: `gate_margin` evades it."""
         return self._answer(self.counterattack(images, unroll=True), images, prompts)
 
-    def alarm(self, images: Tensor, prompts: PromptSet) -> Tensor:
+    def gate_margin(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """Threshold minus tau(x): an image that drifts enough is left alone but for the noise."""
         start = self._start(images)
         anchor = self.backbone.encode_image(images)

@@ -1,0 +1,119 @@
+"""Reads protocol files: `data/protocols/*.toml`, and files outside the repository by their path.
+
+One file is a family. `eps` and `knowledge` at its top are lists, one protocol for each pair; `base` names the file that
+it inherits from, field by field. Its tables are `[threat]`, `[attack]` and `[evaluation]`.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vlm_gauntlet import fixtures
+from vlm_gauntlet.fixtures.errors import GauntletError, reading, unknown_name
+from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol
+
+from .registry import build, choice
+
+FOLDER = Path(next(iter(fixtures.__path__))) / "data" / "protocols"
+FIELDS = ("title", "eps", "knowledge", "base", "threat", "attack", "evaluation")
+MADE_ON = {
+    "transfer": ", made on the undefended backbone",
+    "white-box": ", made on the defence as it is written",
+    "adaptive": ", made by who knows the defence",
+}
+
+
+def read_protocols(path: Path) -> list[Protocol]:
+    """The protocols of one file: `<stem>[-<knowledge>][-<norm>-<eps>]`, each of which can be built.
+
+    Raises:
+        GauntletError: it does not validate, or asks for what its attack cannot do.
+    """
+    with reading(
+        "protocol file",
+        path,
+        expected="title, eps, knowledge, and the tables threat, attack, evaluation",
+        fix=f"compare with a file in {FOLDER}",
+    ):
+        record = inherited(path)
+        threat, evaluation = record.pop("threat", {}), record.pop("evaluation", {})
+        parameters = dict(record.pop("attack", {}))
+        budgets, levels, title = record.pop("eps", ["0"]), record.pop("knowledge"), record.pop("title")
+        if record:
+            raise unknown_name("field", next(iter(record)), FIELDS, str(path))
+        chosen = choice(parameters.pop("name", NO_ATTACK), parameters, where=str(path), beside=path.parent)
+        made = [
+            Protocol.model_validate({
+                "id": path.stem + suffix(threat["norm"], eps, knowledge),
+                "title": title + (MADE_ON.get(knowledge, "") if len(levels) > 1 else ""),
+                "threat": {**threat, "eps": eps, "knowledge": knowledge},
+                "attack": chosen, "evaluation": evaluation,
+            })
+            for knowledge in levels
+            for eps in budgets
+        ]  # fmt: skip
+    for protocol in made:
+        build(protocol)
+    return made
+
+
+def suffix(norm: str, eps: str, knowledge: str) -> str:
+    """What tells the protocols of a family apart."""
+    budget = "" if norm == "none" else f"-{norm}-{eps.replace('/', '-')}"
+    return ("" if knowledge == "none" else f"-{knowledge}") + budget
+
+
+def inherited(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's fields over those of its `base`: a file of the same folder, or of the house, by its stem."""
+    if path in seen:
+        raise ValueError(f"{path.stem} inherits from itself")
+    record = tomllib.loads(path.read_text())
+    stem = record.pop("base", None)
+    if stem is None:
+        return record
+    base = next((p for p in (path.parent / f"{stem}.toml", FOLDER.parent / path.parent.name / f"{stem}.toml",
+                             FOLDER / f"{stem}.toml") if p.is_file()), None)  # fmt: skip
+    if base is None:
+        raise ValueError(f"base = {stem!r}: no such file beside it or in {FOLDER}")
+    return over(inherited(base, (*seen, path)), record)
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """One table over another, field by field."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        merged[name] = over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+@cache
+def protocols() -> dict[str, Protocol]:
+    """All protocols of the house by id, sorted."""
+    found: dict[str, Protocol] = {}
+    for path in sorted(FOLDER.glob("*.toml")):
+        for protocol in read_protocols(path):
+            if protocol.id in found:
+                raise GauntletError(
+                    f"two protocols called {protocol.id!r}", expected="one id, one protocol", where=str(path),
+                    fix="rename one file",
+                )  # fmt: skip
+            found[protocol.id] = protocol
+    return dict(sorted(found.items()))
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol with this id, or an error with near misses."""
+    known = protocols()
+    if name not in known:
+        raise unknown_name("protocol", name, known, "--protocol")
+    return known[name]
+
+
+def varied(given: Protocol, **parameters: object) -> Protocol:
+    """The same protocol with other parameters of its attack."""
+    asked = {**given.attack.parameters, **parameters}
+    chosen = choice(given.attack.name, asked, where=f"protocol {given.id}")
+    return given.model_copy(update={"attack": chosen})
