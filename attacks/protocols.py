@@ -37,7 +37,7 @@ def read_protocols(path: Path) -> list[Protocol]:
         expected="title, eps, knowledge, and the tables threat, attack, evaluation",
         fix=f"compare with a file in {FOLDER}",
     ):
-        record = inherited(path)
+        record = inherited(path, FOLDER)
         threat, evaluation = record.pop("threat", {}), record.pop("evaluation", {})
         parameters = dict(record.pop("attack", {}))
         budgets, levels, title = record.pop("eps", ["0"]), record.pop("knowledge"), record.pop("title")
@@ -65,19 +65,18 @@ def suffix(norm: str, eps: str, knowledge: str) -> str:
     return ("" if knowledge == "none" else f"-{knowledge}") + budget
 
 
-def inherited(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A file's fields over those of its `base`: a file of the same folder, or of the house, by its stem."""
+def inherited(path: Path, house: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's fields over those of its `base`: a file beside it, or in the folder of the house, by its stem."""
     if path in seen:
         raise ValueError(f"{path.stem} inherits from itself")
     record = tomllib.loads(path.read_text())
-    stem = record.pop("base", None)
-    if stem is None:
+    if (stem := record.pop("base", None)) is None:
         return record
-    base = next((p for p in (path.parent / f"{stem}.toml", FOLDER.parent / path.parent.name / f"{stem}.toml",
-                             FOLDER / f"{stem}.toml") if p.is_file()), None)  # fmt: skip
+    near = (folder / f"{stem}.toml" for folder in (path.parent, house))
+    base = next((found for found in near if found.is_file()), None)
     if base is None:
-        raise ValueError(f"base = {stem!r}: no such file beside it or in {FOLDER}")
-    return over(inherited(base, (*seen, path)), record)
+        raise ValueError(f"base = {stem!r}: no such file beside it or in {house}")
+    return over(inherited(base, house, (*seen, path)), record)
 
 
 def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

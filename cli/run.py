@@ -17,7 +17,7 @@ Names = list[str] | None
 
 def run(
     tier: Annotated[
-        str | None, typer.Option(help="fast, mini, nightly or full; the options below override its parts")
+        str | None, typer.Option(help="fast, mini, nightly, full or a tier file; the options below override its parts")
     ] = None,
     method: Annotated[
         Names, typer.Option(help="id, id+deviation=choice, id+as_coded, module:Class or file.py:Class; repeatable")
@@ -26,7 +26,7 @@ def run(
         str | None, typer.Option(help="miniclip-vit, miniclip-cnn or open_clip:<model>/<pretrained>")
     ] = None,
     dataset: Annotated[Names, typer.Option(help="repeatable")] = None,
-    protocol: Annotated[Names, typer.Option(help="repeatable; `gauntlet protocols` lists them")] = None,
+    protocol: Annotated[Names, typer.Option(help="id (`gauntlet protocols`) or file; repeatable")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="first N samples of each data set")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of attacks, defences and scoring")] = None,
     device: Device = "cpu",

@@ -27,6 +27,14 @@ class Deviation(_Record):
     explains: tuple[str, ...] = Field(default=(), description="patterns of claim ids that need the other choice")
 
 
+class Variant(_Record):
+    """A switch or a composition that is worth a row of its own: `+as_coded`, `@tecoa`."""
+
+    name: str = Field(pattern=r"^([+@][\w=.]+)+$")
+    exemplary: bool = Field(default=False, description="stands in the fast tier, too")
+    gpu: bool = Field(default=False, description="waits for a tier with a GPU: slow on a processor")
+
+
 class Cost(_Record):
     """Passes of the image encoder for one image."""
 
@@ -80,6 +88,8 @@ class Card(Measured):
     keeps_state: bool = False
     batch_coupled: bool = False
     weights: dict[str, str] = Field(default={}, description="backbone -> checkpoint file that the method needs")
+    exemplary: bool = Field(default=False, description="stands in the fast tier, which shows each mechanism once")
+    variants: tuple[Variant, ...] = ()
     notes: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
 

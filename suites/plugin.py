@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="method id, id+deviation=choice, module:Class or file.py:Class; repeatable",
     )
     group.addoption("--dataset", action="append", metavar="NAME", help="data set; repeatable")
-    group.addoption("--protocol", action="append", metavar="ID", help="protocol id (`gauntlet protocols`); repeatable")
+    group.addoption("--protocol", action="append", metavar="ID", help="id (`gauntlet protocols`) or file; repeatable")
     group.addoption("--device", default="cpu", help="torch device (default: cpu)")
     group.addoption("--limit", type=int, metavar="N", help="first N samples of each data set")
     group.addoption("--seed", type=int, help="seed of attacks, defences and scoring (default: the tier's, 0)")

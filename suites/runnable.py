@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from vlm_gauntlet.attacks.protocols import protocols
+from vlm_gauntlet.attacks.protocols import protocols, read_protocols
 from vlm_gauntlet.attacks.registry import as_reported, attack, build, choice
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, unknown_name
 from vlm_gauntlet.fixtures.prompts import template_sets
@@ -99,12 +100,14 @@ def _parameters(reported: ReportedProtocol, component: Component | None) -> dict
 
 
 def protocols_named(name: str, dataset: str) -> list[Protocol]:
-    """The protocols behind a name on a data set: one of ours, or those of a reported protocol.
+    """The protocols behind a name on a data set: one of ours, those of a reported protocol, or those of a file.
 
     Raises:
         UnavailableError: the reported protocol cannot run here, with the reasons.
         GauntletError: nobody knows the name, with near misses.
     """
+    if name.endswith(".toml"):
+        return read_protocols(Path(name))
     if name in protocols():
         return [protocols()[name]]
     if name not in reported_protocols():
