@@ -7,7 +7,14 @@ from vlm_gauntlet.attacks.build import build_attack
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, unknown_name
 from vlm_gauntlet.fixtures.prompts import template_sets
 from vlm_gauntlet.fixtures.protocols import Protocol, protocols
-from vlm_gauntlet.fixtures.reported import CW, Component, ReportedProtocol, reported_protocols
+from vlm_gauntlet.fixtures.reported import (
+    CW,
+    Component,
+    ReportedProtocol,
+    lost_protocols,
+    reported_protocol,
+    reported_protocols,
+)
 
 PREPROCESSING = {"resize-224-bicubic-crop": "resize-crop", "resize-256-bilinear-crop-224": "resize-256-crop"}
 PRECISION = ("fp32", "amp-fp16")
@@ -104,9 +111,10 @@ def protocols_named(name: str, dataset: str) -> list[Protocol]:
     """
     if name in protocols():
         return [protocols()[name]]
-    if name not in reported_protocols():
-        raise unknown_name("protocol", name, {*protocols(), *reported_protocols()}, "--protocol")
-    found = runnable(reported_protocols()[name], dataset)
+    known = {*protocols(), *reported_protocols(), *lost_protocols()}
+    if name not in known:
+        raise unknown_name("protocol", name, known, "--protocol")
+    found = runnable(reported_protocol(name), dataset)
     if found.obstacles:
         raise UnavailableError(
             f"reported protocol {name!r} does not run here", expected="every field known, every part built",

@@ -1,7 +1,6 @@
-"""Names find defences; wrong names say what was meant; a clash names both places."""
+"""Names find defences; wrong names say what was meant."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods import registry
 from vlm_gauntlet.methods.card import MEASURED, Cost, read_card
-from vlm_gauntlet.methods.registry import method, methods
+from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.methods.ttc.method import TTC
 
 EXTERNAL = '''
@@ -92,18 +91,6 @@ def test_a_measurement_cannot_change_the_card(tmp_path: Path) -> None:
     (folder / MEASURED).write_text("randomised = false\n")
     with pytest.raises(GauntletError, match="randomised"):
         read_card(folder)
-
-
-def test_a_clash_names_both_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    clash = SimpleNamespace(name="ttc", value="elsewhere.mod:Mine")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [clash])
-    methods.cache_clear()
-    try:
-        with pytest.raises(GauntletError, match=r"ttc/method\.py and entry point elsewhere"):
-            methods()
-    finally:
-        monkeypatch.undo()
-        methods.cache_clear()
 
 
 def test_folder_name_is_card_id(tmp_path: Path) -> None:
