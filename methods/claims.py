@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from vlm_gauntlet.fixtures.errors import GauntletError, problems
 from vlm_gauntlet.fixtures.parts import Parts, in_folders, read_all
-from vlm_gauntlet.fixtures.reported import lost_protocols, reported_protocols
+from vlm_gauntlet.fixtures.reported import lost, reported_protocols
 from vlm_gauntlet.fixtures.sources import parts as source_files
 from vlm_gauntlet.fixtures.sources import sources
 from vlm_gauntlet.fixtures.test_sets import test_sets
@@ -77,7 +77,7 @@ class Claim(BaseModel):
     @field_validator("source")
     @classmethod
     def _known_source(cls, value: str) -> str:
-        return _one_of(value, {*sources(), *lost_sources()}, "fixtures/data/sources")
+        return _one_of(value, {*sources(), *source_files().unusable}, "fixtures/data/sources")
 
     @field_validator("dataset")
     @classmethod
@@ -87,7 +87,7 @@ class Claim(BaseModel):
     @field_validator("protocol")
     @classmethod
     def _known_protocol(cls, value: str) -> str:
-        return _one_of(value, {*reported_protocols(), *lost_protocols()}, "fixtures/data/reported")
+        return value if lost(value) else _one_of(value, reported_protocols(), "fixtures/data/reported")
 
     @field_validator("value")
     @classmethod
@@ -208,14 +208,8 @@ def parts() -> Parts[list[Claim]]:
 @cache
 def claims() -> tuple[Claim, ...]:
     """Every claim of every usable file whose source and protocol are usable, in the order of folders and lines."""
-    lost = {*lost_sources(), *lost_protocols()}
     rows = (claim for method in parts().usable.values() for claim in method)
-    return tuple(c for c in rows if not lost or (c.source not in lost and c.protocol not in lost))
-
-
-def lost_sources() -> dict[str, GauntletError]:
-    """Sources whose file cannot be used, and why: what claims them stays valid, and out."""
-    return source_files().unusable
+    return tuple(c for c in rows if c.source in sources() and c.protocol in reported_protocols())
 
 
 def to_csv(rows: list[Claim]) -> str:

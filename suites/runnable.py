@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vlm_gauntlet.attacks.build import build_attack
-from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, unknown_name
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, problems, unknown_name
 from vlm_gauntlet.fixtures.prompts import template_sets
 from vlm_gauntlet.fixtures.protocols import Protocol, protocols
 from vlm_gauntlet.fixtures.reported import (
     CW,
     Component,
     ReportedProtocol,
-    lost_protocols,
+    lost,
     reported_protocol,
     reported_protocols,
 )
@@ -43,7 +43,7 @@ def runnable(reported: ReportedProtocol, dataset: str) -> Runnable:
         except GauntletError as error:
             obstacles.append(f"{error.came} (expected {error.expected})")
         except ValueError as error:  # a value that our protocols do not have
-            obstacles.append(" ".join(str(error).split()))
+            obstacles.extend(problems(error))
     return Runnable(() if obstacles else tuple(made), tuple(obstacles))
 
 
@@ -111,9 +111,8 @@ def protocols_named(name: str, dataset: str) -> list[Protocol]:
     """
     if name in protocols():
         return [protocols()[name]]
-    known = {*protocols(), *reported_protocols(), *lost_protocols()}
-    if name not in known:
-        raise unknown_name("protocol", name, known, "--protocol")
+    if name not in reported_protocols() and not lost(name):
+        raise unknown_name("protocol", name, {*protocols(), *reported_protocols()}, "--protocol")
     found = runnable(reported_protocol(name), dataset)
     if found.obstacles:
         raise UnavailableError(

@@ -15,7 +15,7 @@ from vlm_gauntlet.methods import claims, registry
 from vlm_gauntlet.suites import references
 from vlm_gauntlet.suites.runnable import protocols_named
 
-CACHES = (sources.parts, reported.parts, reported.reported_protocols, reported.lost_protocols, claims.parts,
+CACHES = (sources.parts, reported.parts, reported.reported_protocols, reported._headers, claims.parts,
           claims.claims, references.parts, references.references, trainings.parts, trainings.spread)  # fmt: skip
 FOLDERS = {sources: "FOLDER", reported: "FOLDER", claims: "HERE", references: "HERE", trainings: "HERE"}
 
@@ -85,18 +85,25 @@ def test_claims_of_a_broken_source_are_out_and_nothing_else(copied: Callable[...
         sources.source("mmco")
 
 
-def test_claims_under_a_broken_protocol_are_out_and_nothing_else(copied: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("family", "fault"),
+    [("ttc", "half a line"), ("ttc", "no UTF-8"), ("purification-aware-attack", "half a line")],  # the last: ids paa-*
+)
+def test_claims_under_a_broken_protocol_are_out_and_nothing_else(
+    copied: Callable[..., Path], family: str, fault: str
+) -> None:
     whole = claims.claims()
-    ids = {p.id for p in reported.reported_protocols().values() if p.family == "ttc"}
+    ids = {p.id for p in reported.reported_protocols().values() if p.family == family}
     folder = copied(reported, *(path.name for path in reported.FOLDER.glob("*.toml")))
-    (folder / "ttc.toml").write_text((folder / "ttc.toml").read_text() + "\n[half")
+    path = folder / f"{family}.toml"
+    path.write_bytes(b"\xff" if fault == "no UTF-8" else path.read_bytes() + b"\n[half")
     left = claims.claims()
     gone = {c for c in whole if c.protocol in ids}
     assert gone and set(whole) - set(left) == gone and not claims.parts().unusable
     for name in ids:
         with pytest.raises(GauntletError, match="reported protocols that does not validate") as caught:
             protocols_named(name, "cifar10")
-        assert "ttc.toml" in caught.value.where
+        assert f"{family}.toml" in caught.value.where
     with pytest.raises(GauntletError, match="unknown protocol"):
         protocols_named("tttc", "cifar10")
 
@@ -115,7 +122,8 @@ def test_two_families_with_one_protocol_are_told_and_only_the_later_is_out(copie
     (folder / "zzz.toml").write_bytes((folder / "apt.toml").read_bytes())
     assert list(reported.parts().usable) == ["apt", "tapt"]
     assert "two reported protocols called" in reported.parts().unusable["zzz"].came
-    assert not reported.lost_protocols(), "the first file still has them"
+    (first, *_) = reported.parts().usable["apt"]
+    assert reported.reported_protocol(first.id) == first, "the first file still has it"
 
 
 def test_a_claim_on_a_broken_method_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

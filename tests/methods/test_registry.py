@@ -66,6 +66,24 @@ def test_external_file_and_what_it_must_hold(tmp_path: Path) -> None:
     assert method(f"{copy}:Grey").digest != found.digest, "other code, other cell key"
 
 
+@pytest.mark.parametrize(
+    ("text", "came"),
+    [
+        ("def f(:\n", "defence that raises SyntaxError: invalid syntax"),
+        ("\n1 / 0\n", "defence that raises ZeroDivisionError"),
+        ("import sys\nsys.exit(3)\n", "defence that ends the program (SystemExit: 3)"),
+        ("import nowhere_at_all\n", "No module named 'nowhere_at_all'"),
+    ],
+)
+def test_an_external_file_that_does_not_load_is_one_clear_error(tmp_path: Path, text: str, came: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(GauntletError) as caught:
+        method(f"{file}:Mine")
+    assert came in caught.value.came
+    assert "line" in caught.value.where or caught.value.where == "--method"
+
+
 def test_measurements_are_on_the_card_and_in_no_digest(tmp_path: Path) -> None:
     files = {
         "plain": {},
