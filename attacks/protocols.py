@@ -12,6 +12,7 @@ from typing import Any
 
 from vlm_gauntlet import fixtures
 from vlm_gauntlet.fixtures.errors import GauntletError, reading, unknown_name
+from vlm_gauntlet.fixtures.parts import Parts, read_all
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol
 
 from .registry import build, choice
@@ -89,26 +90,44 @@ def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
+def parts() -> Parts[list[Protocol]]:
+    """The protocol files of the house by stem, the broken ones with what is wrong."""
+    return read_all("protocol file", sorted(FOLDER.glob("*.toml")), read_protocols, lambda path: path.stem)
+
+
+@cache
 def protocols() -> dict[str, Protocol]:
-    """All protocols of the house by id, sorted."""
+    """All usable protocols of the house by id, sorted; of two with one id neither is."""
     found: dict[str, Protocol] = {}
-    for path in sorted(FOLDER.glob("*.toml")):
-        for protocol in read_protocols(path):
+    for stem, made in list(parts().usable.items()):
+        for protocol in made:
             if protocol.id in found:
-                raise GauntletError(
-                    f"two protocols called {protocol.id!r}", expected="one id, one protocol", where=str(path),
-                    fix="rename one file",
-                )  # fmt: skip
+                parts().refuse(stem, GauntletError(
+                    f"two protocols called {protocol.id!r}", expected="one id, one protocol",
+                    where=str(FOLDER / f"{stem}.toml"), fix="rename one file",
+                ))  # fmt: skip
             found[protocol.id] = protocol
-    return dict(sorted(found.items()))
+    usable = {p.id for made in parts().usable.values() for p in made}
+    return {name: found[name] for name in sorted(found) if name in usable}
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol with this id, or an error with near misses."""
-    known = protocols()
-    if name not in known:
-        raise unknown_name("protocol", name, known, "--protocol")
-    return known[name]
+    """The protocol with this id.
+
+    Raises:
+        GauntletError: nobody knows it, with near misses; or its file cannot be used, and why.
+    """
+    if name in protocols():
+        return protocols()[name]
+    if stem := lost(name):
+        raise parts().unusable[stem]
+    raise unknown_name("protocol", name, protocols(), "--protocol")
+
+
+def lost(name: str) -> str:
+    """The stem of the unusable file that would have a protocol of this name, or empty."""
+    stems = [stem for stem in parts().unusable if name == stem or name.startswith(f"{stem}-")]
+    return max(stems, key=len, default="")
 
 
 def varied(given: Protocol, **parameters: object) -> Protocol:

@@ -17,7 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from vlm_gauntlet import attacks as room
 from vlm_gauntlet.fixtures import outside
-from vlm_gauntlet.fixtures.errors import GauntletError, unknown_name
+from vlm_gauntlet.fixtures.errors import GauntletError, problems, told, unknown_name
+from vlm_gauntlet.fixtures.parts import Parts
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK, AttackChoice, Protocol
 
 from .base import Attack
@@ -28,22 +29,37 @@ _outside: dict[str, type[Attack]] = {}
 
 
 @cache
-def attacks() -> dict[str, type[Attack]]:
-    """Every registered attack by name, sorted: those of this room, then entry points, which may not take a name."""
-    found: dict[str, type[Attack]] = {}
+def parts() -> Parts[type[Attack]]:
+    """Every attack by name: those of this room, then entry points, which take no name of theirs; and broken ones."""
+    found = Parts[type[Attack]]("attack")
     for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
-        for kind in vars(importlib.import_module(module.name)).values():
-            if is_attack(kind) and kind.__module__ == module.name:
-                if kind.info.name in found:
-                    raise GauntletError(
-                        f"two attacks called {kind.info.name!r}", expected="one name, one attack",
-                        where=f"{module.name} and {found[kind.info.name].__module__}", fix="rename one",
-                    )  # fmt: skip
-                found[kind.info.name] = kind
+        with found.trying(module.name, module.name):
+            for kind in vars(importlib.import_module(module.name)).values():
+                if is_attack(kind) and kind.__module__ == module.name:
+                    _add(found, kind.info.name, kind, module.name)
     for entry in entry_points(group=GROUP):
-        if entry.name not in found and is_attack(kind := entry.load()):
-            found[entry.name] = kind
-    return dict(sorted(found.items()))
+        name = entry.name if entry.name not in found.usable else f"{entry.name} ({entry.value})"
+        with found.trying(name, entry.value, outside=True):
+            kind = entry.load()
+            if not is_attack(kind):
+                raise _no_attack(entry.value, f"entry point {entry.name}")
+            _add(found, entry.name, kind, f"entry point {entry.value}")
+    found.usable = dict(sorted(found.usable.items()))
+    return found
+
+
+def _add(found: Parts[type[Attack]], name: str, kind: type[Attack], where: str) -> None:
+    if (other := found.usable.get(name)) is not None:
+        raise GauntletError(
+            f"two attacks called {name!r}", expected="one name, one attack", where=f"{where} and {other.__module__}",
+            fix="rename one",
+        )  # fmt: skip
+    found.usable[name] = kind
+
+
+def attacks() -> dict[str, type[Attack]]:
+    """The usable attacks by name, sorted."""
+    return parts().usable
 
 
 def is_attack(kind: object) -> bool:
@@ -62,23 +78,25 @@ def attack(name: str, *, where: str = "--attack", beside: Path | None = None) ->
     Raises:
         GauntletError: nobody knows it, with near misses; or there is no attack at the address.
     """
-    if name in attacks():
-        return attacks()[name]
     if ":" not in name:
-        raise unknown_name("attack", name, [*attacks(), NO_ATTACK], where)
+        return parts().get(name, where)
     if name not in _outside or beside is not None:
         kind = outside.load(name, what="attack", where=where, beside=beside)
         if not is_attack(kind):
-            raise GauntletError(
-                f"{name!r} is no attack", expected="a subclass of vlm_gauntlet.attacks.base.Attack with an `info`",
-                where=where, fix="derive the class from Attack and give it an AttackInfo",
-            )  # fmt: skip
+            raise _no_attack(name, where)
         known = _outside.setdefault(name, kind)  # type: ignore[arg-type]
         if inspect.getfile(known) != inspect.getfile(kind):  # type: ignore[arg-type]
             raise GauntletError(
                 f"two attacks called {name!r}", expected="one name, one attack", where=where, fix="rename one file",
             )  # fmt: skip
     return _outside[name]
+
+
+def _no_attack(name: str, where: str) -> GauntletError:
+    return GauntletError(
+        f"{name!r} is no attack", expected="a subclass of vlm_gauntlet.attacks.base.Attack with an `info`",
+        where=where, fix="derive the class from Attack and give it an AttackInfo",
+    )  # fmt: skip
 
 
 def build(protocol: Protocol) -> Attack | None:
@@ -170,10 +188,7 @@ def _made(chosen: AttackChoice, where: str, **budget: object) -> Attack:
 
 
 def _refused(name: str, error: ValidationError, where: str) -> GauntletError:
-    told = "; ".join(
-        f"{'.'.join(str(part) for part in e['loc']) or 'parameters'}: {e['msg']}"
-        + (f", not {e['input']!r}" if e["loc"] else "")
-        for e in error.errors()
-    )
-    return GauntletError(f"{name}: {told}", expected="parameters that the attack has", where=where,
-                         fix=f"gauntlet attacks --json lists the parameters of {name}")  # fmt: skip
+    return GauntletError(
+        f"{name}: {told(problems(error))}", expected="parameters that the attack has", where=where,
+        fix=f"gauntlet attacks --json lists the parameters of {name}",
+    )  # fmt: skip

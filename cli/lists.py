@@ -19,23 +19,23 @@ def _show(records: Sequence[dict[str, object]], as_json: bool) -> None:
 
 
 def methods(as_json: Json = False) -> None:
-    """Defences, with paper, paradigm and deviations. Example: gauntlet methods --json"""
+    """Defences, with paper, paradigm and deviations; and those that cannot be used. Example: gauntlet methods --json"""
     from vlm_gauntlet.methods.registry import methods as registered
+    from vlm_gauntlet.methods.registry import unusable
 
-    _show(
-        [
-            {
-                "id": name,
-                "name": defence.card.name,
-                "year": defence.card.year,
-                "venue": defence.card.venue,
-                "paradigm": defence.card.paradigm,
-                "deviations": " ".join(f"{d.name}={'|'.join(d.choices)}" for d in defence.card.deviations),
-            }
-            for name, defence in registered().items()
-        ],
-        as_json,
-    )
+    columns = ("id", "name", "year", "venue", "paradigm", "deviations", "unusable")
+    found: list[tuple[object, ...]] = []
+    for name, defence in registered().items():
+        card = defence.card
+        deviations = " ".join(f"{d.name}={'|'.join(d.choices)}" for d in card.deviations)
+        found.append((name, card.name, card.year, card.venue, card.paradigm, deviations, ""))
+    if as_json:
+        broken = [(name, None, None, None, None, None, str(error)) for name, error in unusable().items()]
+        _show([dict(zip(columns, record, strict=True)) for record in [*found, *broken]], True)
+        return
+    table([record[:-1] for record in found], columns[:-1])
+    for name, error in unusable().items():
+        typer.echo(f"unusable: {name}: {error.short} (`gauntlet doctor` says where, and what to do)")
 
 
 def attacks(as_json: Json = False) -> None:

@@ -45,12 +45,14 @@ def run(
 
       gauntlet run --method mine.py:MyDefence --backbone miniclip-vit --dataset digits --protocol clean
     """
+    from vlm_gauntlet.methods.registry import without_unusable
     from vlm_gauntlet.suites.cells import plan
     from vlm_gauntlet.suites.tiers import tier as tier_named
 
     chosen = tier_named(tier or "fast")
+    usable, broken = ([*method], {}) if method else without_unusable(chosen.methods)
     cells = plan(
-        method or chosen.methods,
+        usable,
         backbone or chosen.backbone,
         dataset or chosen.datasets,
         protocol or chosen.protocols,
@@ -62,7 +64,9 @@ def run(
     )
     finished, missing = _run_all(cells, outcomes)
     _report(finished, missing, outcomes)
-    if not finished:
+    for name, error in broken.items():
+        typer.echo(f"not run: {name}, which the tier asks for and which cannot be used: {error.short}")
+    if broken or not finished:
         raise typer.Exit(1)
 
 

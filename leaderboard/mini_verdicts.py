@@ -10,21 +10,21 @@ from .statistics import mean_of
 from .verdicts import Verdict, judge
 
 
-def mini_verdicts(references: Sequence[MiniClaim], outcomes: Sequence[Outcome]) -> dict[str, Verdict]:
+def mini_verdicts(frozen: Sequence[MiniClaim], outcomes: Sequence[Outcome]) -> dict[str, Verdict]:
     """A verdict for each mini claim, by its id; false discoveries are controlled over all of them."""
     here = {r.setting: r for r in map(MiniClaim.of, sorted(outcomes, key=lambda o: o.n))}
     ids = {r.id for r in here.values()}
     found = {}
-    for frozen in references:
-        if frozen.setting in here:
-            found[frozen.id] = _compared(frozen, here[frozen.setting])
-        elif frozen.id in ids:
+    for claim in frozen:
+        if claim.setting in here:
+            found[claim.id] = _compared(claim, here[claim.setting])
+        elif claim.id in ids:
             reason = (
                 "Weights, data, protocol or seed are not those of the frozen outcome; if that is meant, freeze again."
             )
-            found[frozen.id] = Verdict(frozen.id, "not checkable", reason)
+            found[claim.id] = Verdict(claim.id, "not checkable", reason)
         else:
-            found[frozen.id] = Verdict(frozen.id, "not run", "This cell was not run.", command=_command(frozen))
+            found[claim.id] = Verdict(claim.id, "not run", "This cell was not run.", command=_command(claim))
     tested = [v for v in found.values() if v.comparison]
     for one, q in zip(tested, false_discovery([v.comparison.p for v in tested if v.comparison]), strict=True):
         found[one.claim] = judge(one, q)

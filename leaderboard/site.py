@@ -23,6 +23,7 @@ from .chart import chart, charted
 from .claim_pages import write_claim_pages
 from .exports import to_csv, to_json, to_latex
 from .flags import MASKING
+from .left_out import left_out
 from .retrieval_page import write_retrieval_page
 from .rows import Block, Row, card_of, headline, rows
 from .statistics import wilson
@@ -143,7 +144,7 @@ def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutco
     pages = environment()
     shared: dict[str, object] = {
         "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
-        "retrieval": len(retrieval),
+        "retrieval": len(retrieval), "left_out": left_out(own=True),
     }  # fmt: skip
     index, method_page, dataset_page = (pages.get_template(f"{n}.html.j2") for n in ("index", "method", "dataset"))
 

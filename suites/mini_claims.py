@@ -6,15 +6,16 @@ kept, so that a later run is compared sample by sample.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vlm_gauntlet import methods
-from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.errors import problems, reading
 from vlm_gauntlet.fixtures.files import write_atomically
+from vlm_gauntlet.fixtures.parts import Parts, in_folders, is_there, read_all
 from vlm_gauntlet.fixtures.records import Outcome
 
 HERE = Path(next(iter(methods.__path__)))
@@ -82,30 +83,39 @@ class MiniClaim(BaseModel):
 COLUMNS = tuple(MiniClaim.model_fields)
 
 
-def read_mini_claims(path: Path) -> Iterator[MiniClaim]:
+def read_mini_claims(path: Path) -> list[MiniClaim]:
     """The rows of one file.
 
     Raises:
         GauntletError: naming file, line and column.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise ValueError(f"columns {reader.fieldnames}")
-            for line in reader:
-                yield MiniClaim.model_validate(line)
-    except (OSError, ValueError, csv.Error, ValidationError) as error:
-        raise GauntletError(
-            f"mini claims that do not validate: {error}", expected=f"columns {','.join(COLUMNS)}", where=str(path),
-            fix="restore the file from git, or make it again: gauntlet claims freeze --outcomes DIR",
-        ) from error  # fmt: skip
+    fix = "restore the file from git, or make it again: gauntlet claims freeze --outcomes DIR"
+    found = []
+    with (
+        reading("mini claims", path, expected=f"columns {','.join(COLUMNS)}", fix=fix),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
+        reader = csv.DictReader(file, strict=True)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"line 1: columns {','.join(reader.fieldnames or ())}")
+        for line in reader:
+            try:
+                found.append(MiniClaim.model_validate(line))
+            except ValidationError as error:
+                raise ValueError(f"line {reader.line_num}: {'; '.join(problems(error))}") from error
+    return found
+
+
+@cache
+def parts() -> Parts[list[MiniClaim]]:
+    """Each method's mini claims, the broken files with what is wrong."""
+    return read_all("mini claims file", in_folders(HERE, FILE), read_mini_claims, lambda path: path.parent.name)
 
 
 @cache
 def mini_claims() -> tuple[MiniClaim, ...]:
-    """Every mini claim of every method folder."""
-    return tuple(r for path in sorted(HERE.glob(f"*/{FILE}")) for r in read_mini_claims(path))
+    """Every mini claim of every usable file."""
+    return tuple(reference for method in parts().usable.values() for reference in method)
 
 
 def freeze(outcomes: Iterable[Outcome], folder: Path = HERE) -> list[Path]:
@@ -116,7 +126,7 @@ def freeze(outcomes: Iterable[Outcome], folder: Path = HERE) -> list[Path]:
         if not (folder / stem / "card.toml").is_file():
             continue
         path = folder / stem / FILE
-        kept = by_method.setdefault(stem, {r.id: r for r in read_mini_claims(path)} if path.is_file() else {})
+        kept = by_method.setdefault(stem, {r.id: r for r in read_mini_claims(path)} if is_there(path) else {})
         made = MiniClaim.of(outcome)
         kept[made.id] = made
     written = []

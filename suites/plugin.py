@@ -149,7 +149,12 @@ def _cells(config: pytest.Config, tier_name: str) -> list[object]:
 
 
 def cells_of(config: pytest.Config, tier_name: str) -> "list[CellPlan]":
-    """The cells of a tier, with this run's options in place of the tier's own."""
+    """The cells of a tier, with this run's options in place of the tier's own.
+
+    A method of the tier that cannot be used has none; `test_parts.py` fails for it, in every tier.
+    """
+    from vlm_gauntlet.methods.registry import without_unusable
+
     from .cells import plan
     from .tiers import tier
 
@@ -157,7 +162,7 @@ def cells_of(config: pytest.Config, tier_name: str) -> "list[CellPlan]":
     seed = config.getoption("--seed")
     limit = config.getoption("--limit")
     return plan(
-        config.getoption("--method") or chosen.methods,
+        config.getoption("--method") or without_unusable(chosen.methods)[0],
         chosen.backbone,
         config.getoption("--dataset") or chosen.datasets,
         config.getoption("--protocol") or chosen.protocols,

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_gauntlet.attacks.protocols import protocols, read_protocols
+from vlm_gauntlet.attacks.protocols import lost as lost_file
+from vlm_gauntlet.attacks.protocols import protocol, protocols, read_protocols
 from vlm_gauntlet.attacks.registry import as_reported, attack, build, choice
-from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, unknown_name
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, problems, unknown_name
 from vlm_gauntlet.fixtures.prompts import template_sets
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol
-from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocols
+from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, lost, reported_protocol, reported_protocols
 
 PREPROCESSING = {"resize-224-bicubic-crop": "resize-crop", "resize-256-bilinear-crop-224": "resize-256-crop"}
 PRECISION = ("fp32", "amp-fp16")
@@ -36,7 +37,7 @@ def runnable(reported: ReportedProtocol, dataset: str) -> Runnable:
         except GauntletError as error:
             obstacles.append(f"{error.came} (expected {error.expected})")
         except ValueError as error:  # a value that our protocols do not have
-            obstacles.append(" ".join(str(error).split()))
+            obstacles.extend(problems(error))
     return Runnable(() if obstacles else tuple(made), tuple(obstacles))
 
 
@@ -108,11 +109,11 @@ def protocols_named(name: str, dataset: str) -> list[Protocol]:
     """
     if name.endswith(".toml"):
         return read_protocols(Path(name))
-    if name in protocols():
-        return [protocols()[name]]
-    if name not in reported_protocols():
+    if name in protocols() or lost_file(name):
+        return [protocol(name)]
+    if name not in reported_protocols() and not lost(name):
         raise unknown_name("protocol", name, {*protocols(), *reported_protocols()}, "--protocol")
-    found = runnable(reported_protocols()[name], dataset)
+    found = runnable(reported_protocol(name), dataset)
     if found.obstacles:
         raise UnavailableError(
             f"reported protocol {name!r} does not run here", expected="every field known, every part built",

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vlm_gauntlet import fixtures
 from vlm_gauntlet.attacks.protocols import inherited
-from vlm_gauntlet.fixtures.errors import reading, unknown_name
+from vlm_gauntlet.fixtures.errors import reading
+from vlm_gauntlet.fixtures.parts import Parts, read_all
 from vlm_gauntlet.methods.card import Card
-from vlm_gauntlet.methods.registry import method, methods
+from vlm_gauntlet.methods.registry import method, methods, without_unusable
+from vlm_gauntlet.methods.registry import parts as registered
 
 TIERS = ("fast", "mini", "nightly", "full")
 FOLDER = Path(next(iter(fixtures.__path__))) / "data" / "tiers"
@@ -42,15 +44,17 @@ class Tier(BaseModel):
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Names of the methods that run, variants included."""
-        return self.named or tuple(name for card in _cards() for name in self._names(card))
+        """Names of the methods that run, variants included. What cannot be read may belong here: it is named, too."""
+        broken = sorted(registered().unusable.keys() - registered().outside)
+        return self.named or tuple([*(name for card in _cards() for name in self._names(card)), *broken])
 
     @property
     def limits(self) -> dict[str, int]:
         """Other limits for single methods, by name."""
         if self.randomised_limit is None:
             return {}
-        return {name: self.randomised_limit for name in self.methods if method(name).card.randomised}
+        usable, _ = without_unusable(self.methods)
+        return {name: self.randomised_limit for name in usable if method(name).card.randomised}
 
     def _names(self, card: Card) -> Iterator[str]:
         """The names by which a method enters: its own, and those of its variants."""
@@ -67,15 +71,26 @@ def _cards() -> list[Card]:
     return [defence.card for _, defence in sorted(methods().items())]
 
 
+def read_tier(path: Path) -> Tier:
+    """The tier of a file.
+
+    Raises:
+        GauntletError: it does not validate.
+    """
+    with reading("tier file", path, expected="the fields of Tier", fix="compare with fixtures/data/tiers/fast.toml"):
+        return Tier.model_validate({"name": path.stem, **inherited(path, FOLDER)})
+
+
 @cache
+def parts() -> Parts[Tier]:
+    """The tiers of the house, the broken ones with what is wrong."""
+    return read_all("tier", [FOLDER / f"{name}.toml" for name in TIERS], read_tier, lambda path: path.stem)
+
+
 def tier(name: str) -> Tier:
     """The tier with this name, or of this file (`path/to/mine.toml`, which may have a `base`).
 
     Raises:
         GauntletError: nobody knows it, with near misses; or the file does not validate.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if name not in TIERS and path.parent == FOLDER:
-        raise unknown_name("tier", name, TIERS, "--tier")
-    with reading("tier file", path, expected="the fields of Tier", fix="compare with fixtures/data/tiers/fast.toml"):
-        return Tier.model_validate({"name": path.stem, **inherited(path, FOLDER)})
+    return read_tier(Path(name)) if name.endswith(".toml") else parts().get(name, "--tier")

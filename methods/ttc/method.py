@@ -26,7 +26,7 @@ class TTC(Defence):
         threshold: images with a relative drift tau below it are counterattacked.
         beta: sharpness of the weights over the iterates.
         norm: `linf`, or the `l2` branch that the official code carries unused.
-        gate_backbone: the original tower, which measures tau when `backbone` is a fine-tuned victim.
+        gate_backbone: the original tower, which measures tau when `backbone` is fine-tuned.
     """
 
     def __init__(

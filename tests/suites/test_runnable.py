@@ -69,7 +69,7 @@ def test_one_protocol_a_component() -> None:
         (changed(preprocessing="squash"), "preprocessing 'squash'"),
         (changed(knowledge="adaptive"), "adaptive"),
         (with_component(attack="bert-attack"), "bert-attack: text"),
-        (with_component(attack="apgd-ce"), "reduction: Input should be 'sum', not 'mean'"),
+        (with_component(attack="apgd-ce"), "reduction: came 'mean'; expected 'sum'"),
     ],
 )
 def test_obstacles_are_said(reported: ReportedProtocol, said: str) -> None:
