@@ -18,7 +18,9 @@ from vlm_gauntlet.fixtures.errors import GauntletError, unknown_name
 from vlm_gauntlet.fixtures.files import sha256
 
 from .base import Defence
-from .card import MEASURED, Card
+from .card import Card
+from .data_files import building, files_digest, importing, remember
+from .state import state_digest
 
 HERE = Path(__file__).parent
 GROUP = "vlm_gauntlet.methods"
@@ -55,28 +57,20 @@ class Method:
 
     @property
     def digest(self) -> str:
-        """Digest of the name with its deviations, and of the method's code, card, switches and checkpoints."""
-        parts = [self.label, _sources_digest(Path(inspect.getfile(self.defence)))]
+        """Digest of the name with its deviations, and of the method's card, switches, checkpoints and other data."""
+        parts = [self.label, files_digest(self.defence)]
         return sha256("\n".join([*parts, *([self.victim.digest] if self.victim else [])]).encode())
 
     def build(self, backbone: Backbone) -> Defence:
         """Makes the defence on a backbone, or on the tower that the victim made of it."""
-        if self.victim is not None:
-            return self.defence.over(self.victim.build(backbone).tower, backbone, self.deviations)
-        return self.defence(backbone, deviations=self.deviations) if self.deviations else self.defence(backbone)
+        with building(self.defence):
+            if self.victim is not None:
+                return self.defence.over(self.victim.build(backbone).tower, backbone, self.deviations)
+            return self.defence(backbone, deviations=self.deviations) if self.deviations else self.defence(backbone)
 
-
-@cache
-def _sources_digest(source: Path) -> str:
-    """Digest of the files that make a defence, read once: a later edit does not change what this process runs.
-
-    Not of MEASURED, which only tells of it: a new timing leaves old outcomes valid.
-    """
-    owned = (source.parent / "card.toml").is_file()
-    kinds = {".py", ".toml", ".safetensors"}
-    made_of = (p for p in source.parent.rglob("*") if p.suffix in kinds and p.name != MEASURED)
-    files = sorted(made_of) if owned else [source]
-    return sha256("\n".join(f"{p.name}:{sha256(p.read_bytes())}" for p in files).encode())
+    def built_digest(self, defence: Defence, backbone: Backbone) -> str:
+        """The digest, joined with that of what `build` made on the backbone. The code is not in it: a cell names it."""
+        return sha256(f"{self.digest}\n{state_digest(defence, backbone)}".encode())
 
 
 @cache
@@ -94,7 +88,8 @@ def methods() -> dict[str, type[Defence]]:
                 where=f"{inspect.getfile(found[entry.name])} and entry point {entry.value}",
                 fix="rename the entry point",
             )
-        found[entry.name] = entry.load()
+        with importing():
+            found[entry.name] = entry.load()
     return found
 
 
@@ -113,7 +108,7 @@ def method(name: str) -> Method:
         defence = methods()[stem]
     else:
         raise unknown_name("method", stem, methods(), "--method")
-    _sources_digest(Path(inspect.getfile(defence)))  # now, beside the import
+    remember(defence)
     return Method(name, defence, _choices(defence.card, switches, name), method(below) if below else None)
 
 
@@ -142,9 +137,9 @@ def _choices(card: Card, switches: list[str], name: str) -> dict[str, str]:
 def _by_path(address: str) -> type[Defence]:
     place, _, attribute = address.rpartition(":")
     try:
-        found = getattr(
-            _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place), attribute
-        )
+        with importing():
+            module = _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        found = getattr(module, attribute)
     except (ImportError, AttributeError, OSError) as error:
         raise GauntletError(
             f"no defence at {address!r}: {error}",

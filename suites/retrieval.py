@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -25,17 +24,18 @@ from vlm_gauntlet.attacks.text.sources.base import Source
 from vlm_gauntlet.attacks.text.sources.registry import build_source
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import load_backbone
+from vlm_gauntlet.fixtures.closure import code_digest, root_of
 from vlm_gauntlet.fixtures.datasets import Dataset, Example, dataset, to_tensor
 from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.protocols import WordSwap
 from vlm_gauntlet.fixtures.records import Provenance
 from vlm_gauntlet.methods.registry import method
 
+from .keys import method_roots, text_roots, with_architecture
 from .recall import Ranks, ranks
 from .retrieval_records import Features, RetrievalBatch, RetrievalCell, RetrievalJournal, RetrievalOutcome
-from .running import VERSIONS, code_digest, device_name, this_command
+from .running import VERSIONS, device_name, this_command
 
 
 @dataclass(frozen=True)
@@ -120,20 +120,16 @@ def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
             where="--method", fix="retrieval compares features, and this method gives logits",
         )  # fmt: skip
     tower = backbone if undefended else defence.tower
+    kind = type(recipe(setting.attack).make(float(setting.eps)))
+    roots = [__name__, *method_roots(chosen), root_of(kind), *text_roots(setting.text)]
     cell = RetrievalCell(
-        method=chosen.label, method_digest=chosen.digest, backbone=backbone.name, backbone_digest=backbone.digest,
+        method=chosen.label, method_digest=chosen.built_digest(defence, backbone),
+        backbone=backbone.name, backbone_digest=backbone.digest,
         dataset=data.name, dataset_digest=data.digest, attack=setting.attack, eps=setting.eps, text=setting.text,
         text_source_digest=build_source(setting.text).digest, seed=setting.seed, limit=setting.limit,
-        code_digest=_digest(),
+        code_digest=with_architecture(code_digest(roots), backbone.name),
     )  # fmt: skip
     return tower, data, cell
-
-
-@cache
-def _digest() -> str:
-    """Of the code that every evaluation depends on."""
-    own = [sha256(Path(__file__).with_name(name).read_bytes()) for name in ("retrieval.py", "recall.py")]
-    return sha256("".join([code_digest(), *own]).encode())
 
 
 def _evaluate(

@@ -6,19 +6,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
 import torch
 
-from vlm_gauntlet import attacks
 from vlm_gauntlet.attacks.text.sources.registry import build_source
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Dataset, dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Cell, Cost, Outcome, Provenance
 from vlm_gauntlet.methods.base import Defence
@@ -26,6 +23,7 @@ from vlm_gauntlet.methods.registry import Method, method
 
 from .batch import run_batch
 from .journal import BatchResult, Journal
+from .keys import cell_code
 from .reading import indicators_of
 from .runnable import protocols_named
 
@@ -73,11 +71,12 @@ class CellPlan:
         coupled = defence.batch_coupled or self.protocol.reduction == "mean"
         text = self.protocol.text
         cell = Cell(
-            method=self.method.label, method_digest=self.method.digest, backbone=backbone.name,
+            method=self.method.label, method_digest=self.method.built_digest(defence, backbone), backbone=backbone.name,
             backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
             prompts_digest=data.prompted(self.protocol.prompts).digest, protocol=self.protocol,
             text_source_digest=build_source(text).digest if text else "", seed=self.seed, limit=self.limit,
-            batch_size=self.batch_size if coupled else None, code_digest=code_digest(),
+            batch_size=self.batch_size if coupled else None,
+            code_digest=cell_code(self.method, self.protocol, backbone.name),
         )  # fmt: skip
         return defence, data, cell
 
@@ -217,14 +216,3 @@ def device_name(device: str) -> str:
 def this_command() -> str:
     """This process's own command line, as somebody would type it."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-@cache
-def code_digest() -> str:
-    """Digest of the code that every cell depends on: attacks, and the contracts of the defences."""
-    room = Path(attacks.__file__).parent
-    common = ("base.py", "victims.py", "checkpoints.py", "prompt_tuning.py", "views.py")
-    shared = [room.parent / "methods" / name for name in common]
-    own = [Path(__file__).parent / name for name in ("batch.py", "reading.py")]
-    files = [*sorted(room.rglob("*.py")), *shared, *own]
-    return sha256("".join(sha256(f.read_bytes()) for f in files).encode())

@@ -64,7 +64,9 @@ def test_external_file_and_what_it_must_hold(tmp_path: Path) -> None:
         method(f"{file}:NOT_A_DEFENCE")
     copy = tmp_path / "copy.py"
     copy.write_text(EXTERNAL + "\n# changed\n")
-    assert method(f"{copy}:Grey").digest != found.digest, "other code, other cell key"
+    assert method(f"{copy}:Grey").digest == found.digest, (
+        "code has a digest of its own in the cell: tests/suites/test_keys"
+    )
 
 
 def test_measurements_are_on_the_card_and_in_no_digest(tmp_path: Path) -> None:
