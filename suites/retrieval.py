@@ -3,12 +3,10 @@
 The attacker knows the tower (white-box). Every image is attacked, also one that was wrong before.
 """
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
@@ -35,7 +33,8 @@ from vlm_gauntlet.methods.registry import method
 from .keys import method_roots, text_roots, with_architecture
 from .recall import Ranks, ranks
 from .retrieval_records import Features, RetrievalBatch, RetrievalCell, RetrievalJournal, RetrievalOutcome
-from .running import VERSIONS, device_name, this_command
+from .running import device_name, this_command
+from .versions import versions_here
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _run(
         key=cell.key, cell=cell, image_to_text=to_text, text_to_image=to_image, captions_changed=changed,
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0), device=device_name(setting.device),
-            versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+            versions=dict(versions_here()),
             command=this_command(), batch_size=setting.batch_size,
         ),
     )  # fmt: skip

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
@@ -26,8 +25,7 @@ from .journal import BatchResult, Journal
 from .keys import cell_code
 from .reading import indicators_of
 from .runnable import protocols_named
-
-VERSIONS = ("vlm-gauntlet", "torch", "torchvision", "open_clip_torch", "pyautoattack", "numpy")
+from .versions import versions_here
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,7 @@ def _outcome(plan: CellPlan, cell: Cell, done: list[BatchResult], *, randomised:
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0),
             device=device_name(plan.device),
-            versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+            versions=dict(versions_here()),
             command=command,
             batch_size=plan.batch_size,
         ),
