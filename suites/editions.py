@@ -8,7 +8,7 @@ from vlm_gauntlet.fixtures.records import Cell
 
 
 def made_by_other_code(folder: Path, cells: Iterable[Cell]) -> int:
-    """How many finished cells of a folder are like one of these, but for the digest of their code or method.
+    """How many finished cells of a folder are like one of these, but for the digest of their code, method or attack.
 
     A file that is no outcome is passed over: reading it has its own error.
     """
@@ -18,10 +18,10 @@ def made_by_other_code(folder: Path, cells: Iterable[Cell]) -> int:
         try:
             found = json.loads(path.read_bytes())["cell"]
             ours = wanted.get(_place(found))
-            digests = (found["code_digest"], found["method_digest"])
+            digests = (found["code_digest"], found["method_digest"], found.get("attack_digest", ""))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        count += ours is not None and digests != (ours.code_digest, ours.method_digest)
+        count += ours is not None and digests != (ours.code_digest, ours.method_digest, ours.attack_digest)
     return count
 
 

@@ -15,22 +15,31 @@ ON_TEXT = "vlm_gauntlet.attacks.text.prompts"
 CONFIG = "open_clip_config.json"
 
 
-def cell_code(chosen: Method, protocol: Protocol, backbone: str) -> str:
-    """Digest of all code that can change a cell's result, and of the embedded backbone's architecture.
+def cell_code(chosen: Method, backbone: str) -> str:
+    """Digest of the code of method and scoring, and of the embedded backbone's architecture; the same for all attacks.
 
     Raises:
         GauntletError: a module is missing, is no Python, or was edited while this process ran.
     """
-    return with_architecture(code_digest(code_roots(chosen, protocol)), backbone)
+    return with_architecture(code_digest(shared_roots(chosen)), backbone)
 
 
-def code_roots(chosen: Method, protocol: Protocol) -> tuple[Root, ...]:
-    """Where a cell's code starts; registries import the rest by computed names, which no closure follows."""
-    roots: list[Root] = [*SCORING, *method_roots(chosen), *method_roots(method("undefended"))]
+def attack_code(protocol: Protocol) -> str:
+    """Digest of the code of the attack that a protocol names, with errors as above; empty without one."""
+    roots = attack_roots(protocol)
+    return code_digest(roots) if roots else ""
+
+
+def shared_roots(chosen: Method) -> tuple[Root, ...]:
+    """Where the code of method and scoring starts; what registries import by computed names no closure follows."""
+    return tuple(dict.fromkeys([*SCORING, *method_roots(chosen), *method_roots(method("undefended"))]))
+
+
+def attack_roots(protocol: Protocol) -> tuple[Root, ...]:
+    """Where the code of the attack starts, on images and on text."""
     attack = build_attack(protocol, deterministic=True)
-    roots += [] if attack is None else [root_of(type(attack))]
-    roots += text_roots(protocol.text) if protocol.text else []
-    return tuple(dict.fromkeys(roots))
+    on_images = [] if attack is None else [root_of(type(attack))]
+    return (*on_images, *(text_roots(protocol.text) if protocol.text else []))
 
 
 def method_roots(chosen: Method) -> Iterator[Root]:

@@ -22,7 +22,7 @@ from vlm_gauntlet.methods.registry import Method, method
 
 from .batch import run_batch
 from .journal import BatchResult, Journal
-from .keys import cell_code
+from .keys import attack_code, cell_code
 from .reading import indicators_of
 from .runnable import protocols_named
 from .versions import versions_here
@@ -74,7 +74,7 @@ class CellPlan:
             prompts_digest=data.prompted(self.protocol.prompts).digest, protocol=self.protocol,
             text_source_digest=build_source(text).digest if text else "", seed=self.seed, limit=self.limit,
             batch_size=self.batch_size if coupled else None,
-            code_digest=cell_code(self.method, self.protocol, backbone.name),
+            code_digest=cell_code(self.method, backbone.name), attack_digest=attack_code(self.protocol),
         )  # fmt: skip
         return defence, data, cell
 
