@@ -226,9 +226,8 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
         place = (cell.method, cell.backbone, cell.dataset, cell.seed, threat.norm, threat.modality)
         resolution = threat.attack_resolution
         groups[(*place, resolution, threat.eps)].append(outcome)
-        families[(*place, resolution, recipe(outcome), cell.limit, cell.attack_digest, *_edition(outcome))].append(
-            outcome
-        )
+        edition = (cell.attack_digest, *_edition(outcome))
+        families[(*place, resolution, recipe(outcome), cell.limit, *edition)].append(outcome)
     across: dict[str, list[Flag]] = defaultdict(list)
     for family in families.values():
         for outcome, flag in more_budget_more_accuracy(family):

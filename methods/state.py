@@ -5,6 +5,8 @@ A weights file that a defence reads beside its own file is code as much as its s
 
 import functools
 import inspect
+import io
+import logging
 import os
 import random
 import types
@@ -29,7 +31,8 @@ _TORCH_OWN = frozenset(nn.Module().__dict__) - {"training"}
 # Where values come from or are kept, not values: their type counts, not what they hold.
 OPAQUE = (
     torch.Generator, torch.device, random.Random, np.random.Generator, np.random.RandomState, weakref.ref,
-    weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet, types.ModuleType, type,
+    weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet, types.ModuleType, type, io.IOBase,
+    logging.Logger, logging.Handler,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What a built defence holds decides its digest; where it lies, in which order, and what running leaves do not."""
 
 import functools
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ SAME: dict[str, tuple[object, object]] = {
     "random": (random.Random(1), random.Random(2)),
     "cached property": (Bank(ONES), used(Bank(ONES.clone()))),
     "ring": (ring(1.0), ring(1.0)),
+    "log": (logging.getLogger("one"), logging.getLogger("two")),
 }  # fmt: skip
 
 
