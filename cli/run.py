@@ -112,7 +112,24 @@ def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path) ->
         table(lines, ("cell", "n", "clean %", "attacked %", "indicators"))
     for reason in dict.fromkeys(missing.values()):
         typer.echo(f"not run: {', '.join(cell for cell in missing if missing[cell] == reason)}: {reason}")
+    _tell_what_changed(finished, folder)
     if finished:
         typer.echo(
             f"\n{len(finished)} outcomes in {folder}/. Next: gauntlet board --outcomes {folder} --out site --text"
         )
+
+
+def _tell_what_changed(finished: "list[Outcome]", folder: Path) -> None:
+    """Which finished cells the folder also has that this code did not make, and which were made with other packages."""
+    from vlm_gauntlet.suites.stale import made_by_other_code
+    from vlm_gauntlet.suites.versions import other_versions, versions_told
+
+    if left := made_by_other_code(folder, [o.cell for o in finished]):
+        typer.echo(f"left out: {_cells(left)} in {folder}/, made by other code")
+    made_with = [o.provenance.versions for o in finished if other_versions(o.provenance.versions)]
+    if made_with:
+        typer.echo(f"taken from {folder}/: {_cells(len(made_with))}, made with {versions_told(made_with)}")
+
+
+def _cells(count: int) -> str:
+    return f"{count} finished cell{'' if count == 1 else 's'}"

@@ -156,7 +156,7 @@ def _columns(kinds: Mapping[str, Sequence[Outcome]]) -> dict[str, Estimate]:
     }
 
 
-def _lesser(key: Place, own: Sequence[Outcome], groups: Mapping[Place, Sequence[Outcome]]) -> list[Outcome]:
+def _sub_threats(key: Place, own: Sequence[Outcome], groups: Mapping[Place, Sequence[Outcome]]) -> list[Outcome]:
     """Of a row with images and text attacked: the attacks on either alone, with its samples and its version.
 
     Whoever may change both may leave one as it is, so that no such row can stand above its weakest part.
@@ -227,7 +227,8 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
         place = (cell.method, cell.backbone, cell.dataset, cell.seed, threat.norm, threat.modality)
         resolution = threat.attack_resolution
         groups[(*place, resolution, threat.eps)].append(outcome)
-        families[(*place, resolution, recipe(outcome), cell.limit, *_version(outcome))].append(outcome)
+        version = (cell.attack_digest, *_version(outcome))
+        families[(*place, resolution, recipe(outcome), cell.limit, *version)].append(outcome)
     across: dict[str, list[Flag]] = defaultdict(list)
     for family in families.values():
         for outcome, flag in more_budget_more_accuracy(family):
@@ -241,7 +242,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
     for key, group in groups.items():
         own = _newest(group)
         flags = [flag for o in own for flag in across[o.key]]
-        made.append(_row(own, _lesser(key, own, groups), flags + unbounded[key[:-1]], len(group) - len(own)))
+        made.append(_row(own, _sub_threats(key, own, groups), flags + unbounded[key[:-1]], len(group) - len(own)))
     return sorted(
         made, key=lambda row: (row.backbone, row.dataset, MODALITIES.index(row.threat.modality), row.block, row.rank)
     )

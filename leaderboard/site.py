@@ -17,6 +17,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
+from vlm_gauntlet.suites.versions import version_words
 
 from . import formatting, table
 from .chart import chart, charted
@@ -49,7 +50,7 @@ def environment() -> Environment:
         "percent": formatting.percent, "interval": formatting.interval, "threat": formatting.threat_words,
         "file": formatting.file_name,
         "protocol": _protocol_terms, "command": formatting.command, "label": table.label, "breaker": table.breaker,
-        "flag_names": table.flag_names,
+        "flag_names": table.flag_names, "other_versions": _other_versions,
     }  # fmt: skip
     made.globals |= {
         "wilson": wilson, "MASKING": MASKING, "NEVER_BROKEN": NEVER_BROKEN, "WRONG_ANYWAY": WRONG_ANYWAY,
@@ -132,6 +133,11 @@ def _protocol_terms(protocol: Protocol) -> Markup:
     """The protocol as terms of a definition list; thousands of cells share a few protocols."""
     line = Markup("<dt>{}</dt><dd>{}</dd>\n")
     return Markup("").join(line.format(term, text) for term, text in formatting.protocol_words(protocol))
+
+
+def _other_versions(outcome: Outcome | RetrievalOutcome) -> str:
+    """How the versions that decide numbers differ from those where the board is made."""
+    return version_words(outcome.provenance.versions)
 
 
 def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutcome], out: Path, made: datetime) -> None:

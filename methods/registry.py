@@ -16,8 +16,10 @@ from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.parts import Parts
 
 from .base import Defence
-from .card import MEASURED, Card
+from .card import Card
+from .data_files import building, files_digest, importing, remember
 from .discovery import discover
+from .state import state_digest
 
 
 @dataclass(frozen=True)
@@ -51,28 +53,20 @@ class Method:
 
     @property
     def digest(self) -> str:
-        """Digest of the name with its deviations, and of the method's code, card, switches and checkpoints."""
-        parts = [self.label, _sources_digest(Path(inspect.getfile(self.defence)))]
+        """Digest of the name with its deviations, and of the method's card, switches, checkpoints and other data."""
+        parts = [self.label, files_digest(self.defence)]
         return sha256("\n".join([*parts, *([self.tuned.digest] if self.tuned else [])]).encode())
 
     def build(self, backbone: Backbone) -> Defence:
         """Makes the defence on a backbone, or on the backbone that the tuned method made of it."""
-        if self.tuned is not None:
-            return self.defence.over(self.tuned.build(backbone).tuned_backbone, backbone, self.deviations)
-        return self.defence(backbone, deviations=self.deviations) if self.deviations else self.defence(backbone)
+        with building(self.defence):
+            if self.tuned is not None:
+                return self.defence.over(self.tuned.build(backbone).tuned_backbone, backbone, self.deviations)
+            return self.defence(backbone, deviations=self.deviations) if self.deviations else self.defence(backbone)
 
-
-@cache
-def _sources_digest(source: Path) -> str:
-    """Digest of the files that make a defence, read once: a later edit does not change what this process runs.
-
-    Not of MEASURED, which only tells of it: a new timing leaves old outcomes valid.
-    """
-    owned = (source.parent / "card.toml").is_file()
-    kinds = {".py", ".toml", ".safetensors"}
-    made_of = (p for p in source.parent.rglob("*") if p.suffix in kinds and p.name != MEASURED)
-    files = sorted(made_of) if owned else [source]
-    return sha256("\n".join(f"{p.name}:{sha256(p.read_bytes())}" for p in files).encode())
+    def built_digest(self, defence: Defence, backbone: Backbone) -> str:
+        """The digest, joined with that of what `build` made on the backbone. The code is not in it: a cell names it."""
+        return sha256(f"{self.digest}\n{state_digest(defence, backbone)}".encode())
 
 
 @cache
@@ -116,8 +110,8 @@ def method(name: str) -> Method:
     own, below = _composed(name)
     stem, *switches = own.split("+")
     defence = _by_path(stem) if ":" in stem else parts().get(stem, "--method")
-    with reading("method", source := Path(inspect.getfile(defence)), expected="readable files", fix="restore them"):
-        _sources_digest(source)  # now, beside the import
+    with reading("method", Path(inspect.getfile(defence)), expected="readable files", fix="restore them"):
+        remember(defence)
     return Method(name, defence, _choices(defence.card, switches, name), method(below) if below else None)
 
 
@@ -144,7 +138,8 @@ def _choices(card: Card, switches: list[str], name: str) -> dict[str, str]:
 
 
 def _by_path(address: str) -> type[Defence]:
-    found = outside.load(address, what="defence", where="--method")
+    with importing():
+        found = outside.load(address, what="defence", where="--method")
     if not (isinstance(found, type) and issubclass(found, Defence)):
         raise GauntletError(
             f"{address!r} is {type(found).__name__}", expected="a subclass of vlm_gauntlet.methods.base.Defence",

@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-from vlm_gauntlet import attacks
 from vlm_gauntlet.attacks.registry import build
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Dataset, dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Cell
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method, method
 
+from .keys import attack_code, cell_code
 from .runnable import protocols_named
 
 
@@ -60,11 +57,12 @@ class CellPlan:
         attack = build(self.protocol)
         coupled = defence.batch_coupled or (attack is not None and attack.couples_batch)
         cell = Cell(
-            method=self.method.label, method_digest=self.method.digest, backbone=backbone.name,
+            method=self.method.label, method_digest=self.method.built_digest(defence, backbone), backbone=backbone.name,
             backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
             prompts_digest=data.prompted(self.protocol.evaluation.prompts).digest, protocol=self.protocol,
             text_source_digest=attack.source_digest if attack else "", seed=self.seed, limit=self.limit,
-            batch_size=self.batch_size if coupled else None, code_digest=code_digest(),
+            batch_size=self.batch_size if coupled else None, 
+            code_digest=cell_code(self.method, backbone.name), attack_digest=attack_code(self.protocol),
         )  # fmt: skip
         return defence, data, cell
 
@@ -107,14 +105,3 @@ def plan(
             where="--protocol", fix=f"write {asked[0].missing_part}() in the defence, or choose another protocol",
         )  # fmt: skip
     return sorted(made, key=lambda p: p.id)
-
-
-@cache
-def code_digest() -> str:
-    """Digest of the code that every cell depends on: attacks, and the contracts of the defences."""
-    room = Path(attacks.__file__).parent
-    common = ("base.py", "victims.py", "checkpoints.py", "prompt_tuning.py", "views.py")
-    shared = [room.parent / "methods" / name for name in common]
-    own = [Path(__file__).parent / name for name in ("batch.py", "indicators.py")]
-    files = [*sorted(room.rglob("*.py")), *shared, *own]
-    return sha256("".join(sha256(f.read_bytes()) for f in files).encode())

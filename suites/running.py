@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
@@ -21,8 +20,7 @@ from .batch import Evaluation, run_batch
 from .cells import CellPlan
 from .indicators import indicators_of
 from .journal import BatchResult, Journal
-
-VERSIONS = ("vlm-gauntlet", "torch", "torchvision", "open_clip_torch", "pyautoattack", "numpy")
+from .versions import versions_here
 
 
 def run_cell(
@@ -94,7 +92,7 @@ def _outcome(plan: CellPlan, cell: Cell, done: list[BatchResult], *, draws: int,
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0),
             device=device_name(plan.device),
-            versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+            versions=dict(versions_here()),
             command=command,
             batch_size=plan.batch_size,
         ),
