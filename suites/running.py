@@ -223,8 +223,8 @@ def this_command() -> str:
 def code_digest() -> str:
     """Digest of the code that every cell depends on: attacks, and the contracts of the defences."""
     room = Path(attacks.__file__).parent
-    common = ("base.py", "victims.py", "checkpoints.py", "prompt_tuning.py", "views.py")
-    shared = [room.parent / "methods" / name for name in common]
+    common = ("base.py", "victims.py", "tuned.py", "prompt_tuning.py", "views.py")
+    shared = [room.parent / "methods" / name for name in common] + [room.parent / "training" / "checkpoint.py"]
     own = [Path(__file__).parent / name for name in ("batch.py", "reading.py")]
     files = [*sorted(room.rglob("*.py")), *shared, *own]
     return sha256("".join(sha256(f.read_bytes()) for f in files).encode())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("fixtures", "attacks", "methods", "suites", "leaderboard", "cli", "tests")
+ROOMS = ("fixtures", "attacks", "training", "methods", "suites", "leaderboard", "cli", "tests")
 CODE = sorted(p.relative_to(ROOT) for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve"}
 WANTED = {"weights_only": True, "allow_pickle": False}
