@@ -64,13 +64,13 @@ def train(
         )  # fmt: skip
     trainer = import_module(f"vlm_gauntlet.methods.{chosen.card.id}.train").train
     folder = Path(inspect.getfile(chosen.defence)).parent
-    path = trainer(
-        TrainingJob(
-            chosen.card.id, folder, backbone, data, out, epochs=epochs, shots=shots, seed=seed, device=device,
-            wanted=recipe, ranks=ranks, deviations=chosen.deviations,
-        )
+    job = TrainingJob(
+        chosen.card.id, folder, backbone, data, out, epochs=epochs, shots=shots, seed=seed, device=device,
+        wanted=recipe, ranks=ranks, deviations=chosen.deviations,
     )  # fmt: skip
-    typer.echo(f"checkpoint: {path}")
+    path = trainer(job)
+    if job.engine.rank == 0:
+        typer.echo(f"checkpoint: {path}")
 
 
 def train_miniclip(
