@@ -26,10 +26,9 @@ class Pin(BaseModel):
     trained_on: str = "unknown"
 
 
-def packed_difference(base: Backbone, tower: Mapping[str, Tensor]) -> bytes:
-    """Trained parameters of an image tower, by name, as their difference to the base's; matrices as int8 rows."""
-    start = base.clip.visual.state_dict()
-    difference = {name: (tensor.detach() - start[name]).cpu() for name, tensor in tower.items()}
+def packed_difference(start: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> bytes:
+    """Trained parameters by name as their difference to those they started from; matrices as int8 rows."""
+    difference = {name: (tensor.detach() - start[name]).cpu() for name, tensor in trained.items()}
     matrices = {name for name, tensor in difference.items() if tensor.dim() >= 2 and tensor.numel() > 1024}
     return save(pack(difference, int8=matrices))
 

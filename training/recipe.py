@@ -119,14 +119,12 @@ class Phase(_Frozen):
         Raises:
             GauntletError: not one batch of them.
         """
-        if self.steps is not None:
-            return self.steps
         if samples < self.batch_size:
             raise GauntletError(
                 f"{samples} samples", expected=f"at least one batch of {self.batch_size}", where="--data",
                 fix="more data, or a recipe with a smaller batch_size",
             )  # fmt: skip
-        return (self.epochs or 0) * (samples // self.batch_size)
+        return self.steps or (self.epochs or 0) * (samples // self.batch_size)
 
     @property
     def budget(self) -> Budget:

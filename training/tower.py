@@ -49,4 +49,4 @@ def train_tower(job: TrainingJob, make: Callable[[Backbone, PromptSet, Mapping[s
     """Fine-tunes the image tower of a job's backbone; returns the checkpoint's path."""
     training = make(job.base, job.dataset.prompts, job.deviations)
     job.fit(training, job.samples())
-    return job.finish(packed_difference(job.base, training.weights))
+    return job.finish(packed_difference(job.base.clip.visual.state_dict(), training.weights))

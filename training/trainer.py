@@ -7,6 +7,7 @@ singleton, and `accelerate launch --cpu --num_processes 2` ran one process witho
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from vlm_gauntlet.fixtures.errors import ContractError, GauntletError, unknown_name
 
 from .curve import LossCurve
-from .engine import Engine
+from .engine import Engine, start_engine
 from .recipe import Phase, Recipe
 from .samples import Batch, Samples
 from .state import (
@@ -80,13 +81,13 @@ def fit(
         recipe: optimiser, schedule, batch, phases, precision.
         data: samples in the order of their seed.
         out: beside it lie `<stem>.resume.safetensors` and `<stem>.loss.csv`; None: nothing is kept.
-        engine: device, ranks and precision; default: this process on the CPU.
+        engine: device, ranks and precision; default: this process on the CPU, in the recipe's precision.
         progress: show a bar.
 
     Raises:
         GauntletError: the saved state is damaged or of another training, the batch cannot be split, too few samples.
     """
-    engine = engine or Engine()
+    engine = engine or start_engine(precision=recipe.precision)
     weights = training.weights
     identity = {"recipe": recipe.digest, "data": data.digest, "seed": str(data.seed), "start": training.start}
     kept = None if out is None else out.with_name(f"{out.stem}.resume.safetensors")
@@ -98,7 +99,7 @@ def fit(
     writes = out is not None and engine.rank == 0
     curve = LossCurve(out.with_name(f"{out.stem}.loss.csv") if out and writes else None, training.terms, done)
 
-    with _bar(progress and engine.rank == 0) as bar:
+    with closing(curve), _bar(progress and engine.rank == 0) as bar:
         task = bar.add_task(out.stem if out else "", total=sum(lengths), completed=done, loss=float("nan"))
         for number, (phase, length) in enumerate(zip(recipe.phases, lengths, strict=True)):
             if saved is not None and number < saved.phase:
@@ -129,7 +130,6 @@ def fit(
                         number, step + 1, weights, *optimiser_state(optimiser, names), random_state(data.generators),
                         engine.scale(),
                     ).write(kept, identity)  # fmt: skip
-    curve.close()
     for tensor in weights.values():
         tensor.requires_grad_(False)
         tensor.grad = None

@@ -35,7 +35,7 @@ def tower_of(backbone: Backbone) -> dict[str, Tensor]:
 def test_the_pin_that_is_reported_opens_the_checkpoint(tiny_backbone: Backbone, tmp_path: Path, job_of) -> None:
     said: list[str] = []
     job, tower = job_of("tecoa", tmp_path, report=said.append), tower_of(tiny_backbone)
-    assert job.finish(packed_difference(tiny_backbone, tower)) == job.path
+    assert job.finish(packed_difference(tiny_backbone.clip.visual.state_dict(), tower)) == job.path
     (tmp_path / "checkpoints.toml").write_text(said[0])
     pin = read_pins(tmp_path)["tiny"]
     assert (pin.trained_on, pin.command) == ("noise", job.command)

@@ -120,7 +120,7 @@ class Slow(Line):
         time.sleep(0.05)
         return super().loss(batch, phase)
 
-fit(Slow(), recipe(epochs=10), points(), Path(sys.argv[1]))
+fit(Slow(), recipe(epochs=40), points(), Path(sys.argv[1]))
 """
 
 
@@ -136,8 +136,8 @@ def test_a_real_kill_loses_no_step(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     resumed, whole = Line(), Line()
-    fit(resumed, recipe(epochs=10), points(), out)
-    fit(whole, recipe(epochs=10), points(), tmp_path / "whole.safetensors")
+    fit(resumed, recipe(epochs=40), points(), out)
+    fit(whole, recipe(epochs=40), points(), tmp_path / "whole.safetensors")
     assert 0 < resumed.calls < whole.calls
     assert torch.equal(resumed.w, whole.w) and torch.equal(resumed.b, whole.b)
     assert (tmp_path / "line.loss.csv").read_text() == (tmp_path / "whole.loss.csv").read_text()
