@@ -42,6 +42,12 @@ def test_nothing_is_unpickled(path: Path) -> None:
     assert unsafe((ROOT / path).read_text()) == []
 
 
+def test_no_product_writes_a_pickle() -> None:
+    writers = ("torch.save(", "jit.save(")
+    product = [path for path in CODE if path.parts[0] != "tests"]
+    assert [path for path in product if any(w in (ROOT / path).read_text() for w in writers)] == []
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -1,11 +1,13 @@
 """Recipes: rates against hand-computed values, inheritance, deviations, and one clear error for what does not fit."""
 
+import tomllib
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.methods.card import read_card
 from vlm_gauntlet.training.miniclip.train import RECIPE
 from vlm_gauntlet.training.recipe import Recipe, Schedule, find_recipe, read_recipe
 
@@ -18,6 +20,12 @@ SMALL = 'epochs = 2\nbatch_size = 4\noptimiser = { name = "sgd", learning_rate =
 def test_every_recipe_validates(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.phases and recipe.digest == read_recipe(path).digest
+
+
+@pytest.mark.parametrize("path", ALL[:-1], ids=lambda p: f"{p.parent.parent.name}-{p.stem}")
+def test_what_a_recipe_makes_of_deviations_exists(path: Path) -> None:
+    known = {f"{d.name}={choice}" for d in read_card(path.parents[1]).deviations for choice in d.choices}
+    assert set(tomllib.loads(path.read_text()).get("when", {})) <= known
 
 
 def test_rates_of_a_warm_up_and_a_cosine() -> None:
