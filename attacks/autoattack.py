@@ -5,16 +5,20 @@ the same noise, so that its results depend on the batch size. Nor its `check_dyn
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass as plain
+from dataclasses import field
+from fractions import Fraction
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.draws import Draws
@@ -22,7 +26,8 @@ from vlm_gauntlet.fixtures.files import sha256
 
 from .adaptive.eot import input_gradient
 from .balls import lp_norm, per_sample
-from .base import Attack, Run, Victim
+from .base import STRICT, AttackInfo, Number, Run, Victim
+from .gradients import GradientAttack
 from .losses import LOSSES, wrong_classes
 
 
@@ -62,19 +67,24 @@ class Goal(NamedTuple):
     rank: int = 0
 
 
-@dataclass
-class AutoPGD(Attack):
+@dataclass(config=STRICT)
+class AutoPGD(GradientAttack):
     """Auto-PGD; returns a misclassified iterate, or else the one with the highest loss.
 
     Args:
         steps: gradient steps of each single attack.
         restarts: random starts of each goal; a sample stops at its first success.
-        eot: draws averaged per gradient; a success must hold in as many fresh draws.
+        step_size: of the first step, as a fraction of eps; later ones are adapted.
+
+    A success must hold in as many fresh draws as a gradient averages.
     """
 
-    steps: int = 100
-    restarts: int = 1
-    eot: int = 1
+    steps: Annotated[int, Field(ge=1)] = 100
+    restarts: Annotated[int, Field(ge=1)] = 1
+    step_size: Annotated[Number, Field(ge=2, le=2)] = Fraction(2)
+    random_start: Literal[True] = True
+    selection: Literal["any-iterate"] = "any-iterate"
+    reduction: Literal["sum"] = "sum"
 
     @abstractmethod
     def goals(self, classes: int, notes: list[str]) -> list[Goal]:
@@ -115,18 +125,30 @@ class AutoPGD(Attack):
         return best
 
 
-@dataclass
+@dataclass(config=STRICT)
 class APGDCE(AutoPGD):
     """APGD on the cross-entropy."""
+
+    info = AttackInfo(
+        "apgd-ce",
+        "Auto-PGD on the cross-entropy, the first part of AutoAttack",
+        "Croce and Hein 2020, arXiv:2003.01690",
+    )
+
+    loss: Literal["ce"] = "ce"
 
     def goals(self, classes: int, notes: list[str]) -> list[Goal]:
         """See AutoPGD."""
         return [Goal("ce")]
 
 
-@dataclass
+@dataclass(config=STRICT)
 class APGDDLR(AutoPGD):
     """APGD on the difference of logits ratio."""
+
+    info = AttackInfo("apgd-dlr", "Auto-PGD on the difference of logits ratio", "Croce and Hein 2020, arXiv:2003.01690")
+
+    loss: Literal["dlr"] = "dlr"
 
     def goals(self, classes: int, notes: list[str]) -> list[Goal]:
         """See AutoPGD. The DLR needs three classes."""
@@ -135,7 +157,7 @@ class APGDDLR(AutoPGD):
         return [Goal("dlr" if classes >= 3 else "ce")]
 
 
-@dataclass
+@dataclass(config=STRICT)
 class APGDT(AutoPGD):
     """APGD on the targeted DLR loss, once for each of the most likely wrong classes.
 
@@ -143,7 +165,19 @@ class APGDT(AutoPGD):
         n_targets: at most so many classes; capped by the number of wrong ones.
     """
 
-    n_targets: int = 9
+    info = AttackInfo(
+        "apgd-t",
+        "Auto-PGD on the targeted DLR loss for up to 9 classes, the second part of AutoAttack",
+        "Croce and Hein 2020, arXiv:2003.01690",
+    )
+
+    n_targets: Annotated[int, Field(ge=1)] = 9
+    loss: Literal["dlr-targeted"] = "dlr-targeted"
+
+    @property
+    def tailored(self) -> bool:
+        """See Attack."""
+        return True
 
     def goals(self, classes: int, notes: list[str]) -> list[Goal]:
         """See AutoPGD. The targeted DLR needs four classes, the DLR three."""
@@ -157,7 +191,7 @@ class APGDT(AutoPGD):
         return [Goal("dlr-targeted", rank) for rank in range(1, targets + 1)]
 
 
-@dataclass
+@plain
 class Single:
     """One single attack of the library on samples that still stand.
 

@@ -2,14 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass as plain
+from dataclasses import field
+from fractions import Fraction
+from typing import Annotated, ClassVar, final
 from typing import Protocol as Interface
-from typing import final
 
 import torch
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import ContractError, GauntletError
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.fixtures.protocols import Gradient, Modality, fraction
 
 from .balls import outside, project
 
@@ -26,7 +33,7 @@ class Victim(Interface):
         """The same victim for the samples at `index`, in that order."""
 
 
-@dataclass
+@plain
 class Plain:
     """A deterministic callable as a victim."""
 
@@ -41,7 +48,7 @@ class Plain:
         return self
 
 
-@dataclass
+@plain
 class AttackResult:
     """What an attack returned, after the base class put it right.
 
@@ -51,7 +58,7 @@ class AttackResult:
         repaired: [B] bool, samples that the attack had left outside the ball or box.
         telemetry: per-sample series [B] that indicators read (first and last loss, gradient norms).
         notes: warnings of the attack, in words.
-        before: [B, 3, H, W], the iterate before the last, of an attack that tells it.
+        previous: [B, 3, H, W], the iterate before the last, of an attack that tells it.
     """
 
     images: Tensor
@@ -59,10 +66,10 @@ class AttackResult:
     repaired: Tensor
     telemetry: dict[str, Tensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    before: Tensor | None = None
+    previous: Tensor | None = None
 
 
-@dataclass
+@plain
 class Run:
     """What one attack run hands to its `perturb`: the batch, its keys, and where to leave what the result tells."""
 
@@ -72,20 +79,128 @@ class Run:
     keys: tuple[int, ...]
     telemetry: dict[str, Tensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    before: Tensor | None = None
+    previous: Tensor | None = None
 
 
-@dataclass
-class Attack(ABC):
-    """An attack with its budget.
+class Context(Interface):
+    """A batch under attack: what an attack may know and touch."""
+
+    images: Tensor
+    labels: Tensor
+    keys: tuple[int, ...]
+
+    @property
+    def prompts(self) -> PromptSet:
+        """The clean prompts."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the victim draws nothing, so that averaging over draws would only cost."""
+
+    @property
+    def known_backbone(self) -> Backbone:
+        """The backbone whose features an attacker of text reads."""
+
+    def victim(self, gradient: Gradient = "direct", *, period: int = 0, prompts: PromptSet | None = None) -> Victim:
+        """The model to break.
+
+        Args:
+            gradient: whose gradient the attacker gets.
+            period: its random streams repeat after so many calls; 0: always fresh.
+            prompts: the classes; default: the clean prompts.
+        """
+
+
+@plain
+class Attacked:
+    """What an attack made of a batch: images, prompts, or both; `notes` tell of the prompts."""
+
+    result: AttackResult | None = None
+    prompts: PromptSet | None = None
+    notes: tuple[str, ...] = ()
+
+
+@plain(frozen=True)
+class AttackInfo:
+    """An attack's identity.
 
     Args:
-        norm: `linf` or `l2`.
+        name: what a protocol calls it.
+        title: what it does.
+        source: the paper.
+        norms: the balls it knows.
+        modality: what it changes.
+    """
+
+    name: str
+    title: str
+    source: str
+    norms: tuple[str, ...] = ("linf", "l2")
+    modality: Modality = "image"
+
+
+def _exact(value: object) -> object:
+    exact = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return fraction(value) if exact else value  # type: ignore[arg-type]
+
+
+Number = Annotated[Fraction | float, BeforeValidator(_exact), PlainSerializer(str, return_type=str)]
+"""A parameter that is an exact fraction in files; code may give it as a float."""
+
+
+STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+@dataclass(config=STRICT)
+class Attack(ABC):
+    """An attack with its budget. The fields of a subclass are the parameters that a protocol may set, with defaults.
+
+    A field of one possible value says what the attack always does, so that claims can be compared with it.
+
+    Args:
+        norm: `linf` or `l2`; `none` where images stay.
         eps: radius in the [0,1] space of the images that come in.
     """
 
+    info: ClassVar[AttackInfo]
+    losses_compare: ClassVar[bool] = True
+    """Whether its loss is of the size of a cross-entropy, so that its gradients compare with another model's."""
+
     norm: str
     eps: float
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Parts that a defence must offer, such as `unrolled`."""
+        return ()
+
+    @property
+    def tailored(self) -> bool:
+        """Whether it is made for one defence, beyond going through it (level T2)."""
+        return False
+
+    @property
+    def couples_batch(self) -> bool:
+        """Whether a sample's result depends on its neighbours in the batch."""
+        return False
+
+    @property
+    def averaged_draws(self) -> int:
+        """Draws of a randomised defence that one gradient averages."""
+        return 1
+
+    @property
+    def source_digest(self) -> str:
+        """Digest of the data that it takes its words from, or empty.
+
+        Raises:
+            UnavailableError: they are not on this machine.
+        """
+        return ""
+
+    def attack_batch(self, context: Context) -> Attacked:
+        """Attacks a batch of a cell. Default: the images, through the victim's own logits."""
+        return Attacked(self(context.victim(), context.images, context.labels, context.keys))
 
     @abstractmethod
     def perturb(self, run: Run) -> Tensor:
@@ -127,7 +242,7 @@ class Attack(ABC):
         adversarial = project(proposed, images, norm=self.norm, eps=self.eps)
         with torch.no_grad():
             success = victim(adversarial).argmax(1) != labels
-        return AttackResult(adversarial, success, repaired, run.telemetry, run.notes, run.before)
+        return AttackResult(adversarial, success, repaired, run.telemetry, run.notes, run.previous)
 
 
 def check_images(images: Tensor, *, where: str) -> None:

@@ -4,24 +4,27 @@ The steps are the official code's `attack_single_run`; never its `perturb`, whic
 restarts it draws nothing. Its gradient is ours, because the official one leaves `.grad` in the model's parameters.
 """
 
-from dataclasses import dataclass
 from functools import partial
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from .adaptive.eot import input_gradient
 from .autoattack import official, source
 from .balls import lp_norm
-from .base import Attack, Run, Victim
+from .base import STRICT, AttackInfo, Run, Victim
+from .gradients import GradientAttack
 from .losses import lead, margin, wrong_classes
 
 library = official("fab_base")
 
 
-@dataclass
-class FABT(Attack):
+@dataclass(config=STRICT)
+class FABT(GradientAttack):
     """Minimises the distance; a sample is broken when what was found lies inside eps, else it stays as it was.
 
     Args:
@@ -29,8 +32,19 @@ class FABT(Attack):
         n_targets: at most so many classes; capped by the number of wrong ones.
     """
 
-    steps: int = 100
-    n_targets: int = 9
+    info = AttackInfo(
+        "fab-t",
+        "Minimal-norm steps to the boundary of up to 9 classes, the third part of AutoAttack",
+        "Croce and Hein 2020, arXiv:1907.02044",
+    )
+
+    steps: Annotated[int, Field(ge=1)] = 100
+    n_targets: Annotated[int, Field(ge=1)] = 9
+    eot: Literal[1] = Field(default=1, kw_only=True)
+    selection: Literal["any-iterate"] = "any-iterate"
+    random_start: Literal[False] = False
+    restarts: Literal[1] = 1
+    reduction: Literal["sum"] = "sum"
 
     def perturb(self, run: Run) -> Tensor:
         """See Attack. Samples already misclassified are returned as they are; telemetry: the smallest `radius`."""

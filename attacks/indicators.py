@@ -103,7 +103,7 @@ def attack_indicators(
     """The indicators that an attack's own record allows; series that the attack did not leave are skipped.
 
     Args:
-        telemetry: series [B] as in AttackResult, batches joined. Where an attack began `resting`, its goal reached, a
+        telemetry: series [B] as in AttackResult, batches joined. Where an attack began `saturated`, its goal reached, a
             gradient of zero says nothing.
         success: [B] bool.
         repaired: [B] bool.
@@ -112,8 +112,8 @@ def attack_indicators(
     made = [out_of_ball(repaired)]
     if "gradient_norm" in telemetry:
         norm = telemetry["gradient_norm"]
-        if "resting" in telemetry:
-            norm = norm.masked_fill(telemetry["resting"].bool(), torch.inf)
+        if "saturated" in telemetry:
+            norm = norm.masked_fill(telemetry["saturated"].bool(), torch.inf)
         made.append(zero_gradient(norm))
     if "nan_gradient" in telemetry:
         made.append(nan_gradient(telemetry["nan_gradient"]))

@@ -4,16 +4,19 @@ It reads the victim's class and nothing else, so that neither masked gradients n
 has a search of its own and makes one query a step, so that results do not depend on the batch. It draws no numbers.
 """
 
-from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from .balls import per_sample, project
-from .base import Attack, Run
+from .base import STRICT, Attack, AttackInfo, Number, Run
 
 
-@dataclass
+@dataclass(config=STRICT)
 class RayS(Attack):
     """Flips ever smaller blocks of the direction's signs, keeps what brings the boundary nearer; stops inside eps.
 
@@ -22,8 +25,19 @@ class RayS(Attack):
         tolerance: width at which a binary search on the radius ends (1e-3 in the paper), at most eps / 16.
     """
 
-    queries: int = 1000
-    tolerance: float = 1e-3
+    info = AttackInfo(
+        "rays",
+        "Search for the sign direction with the nearest boundary: needs the class only",
+        "Chen and Gu 2020, arXiv:2006.12792",
+        ("linf",),
+    )
+
+    queries: Annotated[int, Field(ge=0, json_schema_extra={"reported": "steps"})] = 1000
+    tolerance: Annotated[Number, Field(gt=0)] = Fraction(1, 1000)
+    selection: Literal["any-iterate"] = "any-iterate"
+    random_start: Literal[False] = False
+    restarts: Literal[1] = 1
+    reduction: Literal["sum"] = "sum"
 
     def perturb(self, run: Run) -> Tensor:
         """See Attack. Samples already misclassified are returned as they are; telemetry: the smallest `radius`."""
@@ -31,7 +45,10 @@ class RayS(Attack):
         with torch.no_grad():
             wrong = run.victim(run.images).argmax(1) != run.labels
             active = (~wrong).nonzero().squeeze(1)
-            victim, rays = run.victim.select(active), RaySearch(run.images[active], min(self.tolerance, self.eps / 16))
+            victim, rays = (
+                run.victim.select(active),
+                RaySearch(run.images[active], min(float(self.tolerance), self.eps / 16)),
+            )
             for _ in range(self.queries):
                 if len(active) == 0:
                     break

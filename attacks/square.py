@@ -5,22 +5,24 @@ shares one square among the whole batch, which makes results depend on the batch
 """
 
 import math
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.draws import Draws
 
 from .balls import project
-from .base import Attack, Run
+from .base import STRICT, Attack, AttackInfo, Run
 from .losses import margin
 
 # Queries, of 10,000, at which the squares shrink to half their area (the official schedule).
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
-@dataclass
+@dataclass(config=STRICT)
 class Square(Attack):
     """Random search on the margin; a sample leaves at its first success.
 
@@ -30,9 +32,21 @@ class Square(Attack):
         stretched: the schedule, written for 10,000 queries, is stretched to `queries`; AutoAttack runs its first part.
     """
 
-    queries: int = 1000
+    info = AttackInfo(
+        "square",
+        "Random search with squares on the margin: needs logits only, the fourth part of AutoAttack",
+        "Andriushchenko et al. 2020, arXiv:1912.00049",
+        ("linf",),
+    )
+
+    queries: Annotated[int, Field(ge=0, json_schema_extra={"reported": "steps"})] = 1000
     p: float = 0.8
     stretched: bool = True
+    loss: Literal["margin"] = "margin"
+    selection: Literal["any-iterate"] = "any-iterate"
+    random_start: Literal[True] = True
+    restarts: Literal[1] = 1
+    reduction: Literal["sum"] = "sum"
 
     def perturb(self, run: Run) -> Tensor:
         """See Attack. Samples already misclassified are returned as they are."""

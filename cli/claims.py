@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlm_gauntlet.leaderboard.left_out import CLAIMS, METHODS, MINI_CLAIMS, TRAININGS, LeftOut, left_out
+
 from .console import table
 
 if TYPE_CHECKING:
+    from vlm_gauntlet.leaderboard.verdicts import Verdict
     from vlm_gauntlet.methods.claims import Claim
 
 app = typer.Typer(
@@ -26,12 +29,14 @@ Pick = Annotated[str | None, typer.Option(help="only this one")]
 def _chosen(source: str | None, method: str | None) -> "list[Claim]":
     from vlm_gauntlet.fixtures.errors import unknown_name
     from vlm_gauntlet.fixtures.sources import source as source_named
-    from vlm_gauntlet.methods.claims import claims
+    from vlm_gauntlet.methods.claims import claims, parts
 
     if source:
         source_named(source)
-    if method and method not in (known := {c.method for c in claims()}):
+    if method and method not in (known := {*parts().usable, *parts().unusable}):
         raise unknown_name("method with claims", method, known, "--method")
+    if method:
+        parts().get(method, "--method")
     return [c for c in claims() if source in (None, c.source) and method in (None, c.method)]
 
 
@@ -73,11 +78,12 @@ def audit(as_json: Json = False) -> None:
     if as_json:
         shown = [{**f.model_dump(), "known": reason_for(f)} for f in found]
         typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
-        return
-    for f in found:
-        typer.echo(f"{f.severity:8}{f.rule}\n        {f.sentence}\n        {f.arithmetic}")
-    counts = Counter(f.rule for f in found)
-    typer.echo("\n" + ", ".join(f"{n} {rule}" for rule, n in sorted(counts.items())) + f": {len(found)} findings")
+    else:
+        for f in found:
+            typer.echo(f"{f.severity:8}{f.rule}\n        {f.sentence}\n        {f.arithmetic}")
+        counts = Counter(f.rule for f in found)
+        typer.echo("\n" + ", ".join(f"{n} {rule}" for rule, n in sorted(counts.items())) + f": {len(found)} findings")
+    _exit_if_incomplete(left_out(*CLAIMS, own=True))
 
 
 @app.command()
@@ -92,16 +98,35 @@ def verdicts(
 
     Example: gauntlet claims verdicts --outcomes outcomes --mini
     """
-    from vlm_gauntlet.leaderboard.mini_claims import mini_verdicts
+    from vlm_gauntlet.leaderboard.mini_verdicts import mini_verdicts
     from vlm_gauntlet.leaderboard.verdicts import verdicts as judge
     from vlm_gauntlet.suites.journal import Journal
-    from vlm_gauntlet.suites.references import references
+    from vlm_gauntlet.suites.mini_claims import mini_claims, parts
 
     run = Journal(outcomes).outcomes()
     if mini:
-        found = mini_verdicts([r for r in references() if method in (None, r.method.partition("+")[0])], run)
+        if method in parts().unusable:
+            parts().get(method, "--method")
+        frozen = [r for r in mini_claims() if method in (None, r.method.partition("+")[0])]
+        found, about = mini_verdicts(frozen, run), {r.method.partition("+")[0] for r in frozen}
+        kinds: tuple[str, ...] = (MINI_CLAIMS,)
     else:
-        found = judge(_chosen(source, method), run)
+        chosen = _chosen(source, method)
+        found, about = judge(chosen, run), {c.method for c in chosen}
+        kinds = (*CLAIMS, TRAININGS)
+    _show_verdicts(found, as_json)
+    unable = [lost for lost in left_out(METHODS, own=True) if lost.name in about]
+    _exit_if_incomplete([*left_out(*kinds, own=True), *unable])
+
+
+def _exit_if_incomplete(lost: list[LeftOut]) -> None:
+    """A judgement on what could be read is no judgement on the whole: it must not look green."""
+    if lost:
+        typer.echo(f"incomplete: {len(lost)} parts that this stands on cannot be used", err=True)
+        raise typer.Exit(1)
+
+
+def _show_verdicts(found: "dict[str, Verdict]", as_json: bool) -> None:
     if as_json:
         shown = [
             {"claim": v.claim, "verdict": v.word, "reason": v.reason, "q": v.q, "command": v.command,
@@ -125,7 +150,7 @@ def freeze(outcomes: Outcomes = Path("outcomes")) -> None:
     """
     from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.suites.journal import Journal
-    from vlm_gauntlet.suites.references import freeze as write
+    from vlm_gauntlet.suites.mini_claims import freeze as write
 
     if not (run := Journal(outcomes).outcomes()):
         raise GauntletError(

@@ -12,7 +12,9 @@ Finding = tuple[bool, str]
 
 
 def doctor() -> None:
-    """Looks at Python, torch, weights, checkpoints, data and disk; exits with 1 if the fast tier cannot run here.
+    """Looks at Python, torch, weights, methods, claims, checkpoints, data and disk.
+
+    Exits with 1 if the fast tier cannot run here, or if something that lies here cannot be used.
 
     Examples:
 
@@ -20,7 +22,7 @@ def doctor() -> None:
 
       GAUNTLET_DATA=~/data gauntlet doctor
     """
-    checks: list[Callable[[], Finding]] = [_python, _torch, _autoattack, _backbones, _checkpoints, _data, _disk]
+    checks: list[Callable[[], Finding]] = [_python, _torch, _autoattack, _backbones, _parts, _checkpoints, _data, _disk]
     fine = True
     for check in checks:
         try:
@@ -64,18 +66,34 @@ def _backbones() -> Finding:
     return len(loaded) == 2, "digests match: " + ", ".join(f"{b.name} {b.digest[:12]}" for b in loaded)
 
 
+def _parts() -> Finding:
+    from vlm_gauntlet.leaderboard.left_out import left_out
+    from vlm_gauntlet.methods.claims import claims
+    from vlm_gauntlet.methods.registry import methods
+
+    lost = left_out()
+    said = f"{len(methods())} methods, {len(claims())} claims"
+    if not lost:
+        return True, f"{said}; everything can be used"
+    return False, "\n".join(
+        [f"{said}; {len(lost)} cannot be used:", *(f"{x.kind} {x.name!r}: {x.error}" for x in lost)]
+    )
+
+
 def _checkpoints() -> Finding:
     from vlm_gauntlet.fixtures.backbones import embedded, load_backbone
+    from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.methods.registry import method, methods
 
-    made = [
-        f"{m} on {b}"
-        for m, c in methods().items()
-        if c.card.weights
-        for b in embedded()
-        if b in c.card.weights and method(m).build(load_backbone(b))
-    ]
-    return bool(made), ", ".join(made)
+    made, broken = [], []
+    for name, defence in methods().items():
+        for backbone in (b for b in embedded() if b in defence.card.weights):
+            try:
+                method(name).build(load_backbone(backbone))
+                made.append(f"{name} on {backbone}")
+            except GauntletError as error:
+                broken.append(f"\n{name} on {backbone}: {error}")
+    return bool(made) and not broken, ", ".join(made) + "".join(broken)
 
 
 def _data() -> Finding:

@@ -19,42 +19,47 @@ def _show(records: Sequence[dict[str, object]], as_json: bool) -> None:
 
 
 def methods(as_json: Json = False) -> None:
-    """Defences, with paper, paradigm and deviations. Example: gauntlet methods --json"""
+    """Defences, with paper, paradigm and deviations; and those that cannot be used. Example: gauntlet methods --json"""
     from vlm_gauntlet.methods.registry import methods as registered
+    from vlm_gauntlet.methods.registry import unusable
+
+    columns = ("id", "name", "year", "venue", "paradigm", "deviations", "unusable")
+    found: list[tuple[object, ...]] = []
+    for name, defence in registered().items():
+        card = defence.card
+        deviations = " ".join(f"{d.name}={'|'.join(d.choices)}" for d in card.deviations)
+        found.append((name, card.name, card.year, card.venue, card.paradigm, deviations, ""))
+    if as_json:
+        broken = [(name, None, None, None, None, None, str(error)) for name, error in unusable().items()]
+        _show([dict(zip(columns, record, strict=True)) for record in [*found, *broken]], True)
+        return
+    table([record[:-1] for record in found], columns[:-1])
+    for name, error in unusable().items():
+        typer.echo(f"unusable: {name}: {error.short} (`gauntlet doctor` says where, and what to do)")
+
+
+def attacks(as_json: Json = False) -> None:
+    """Attacks that a protocol can name; with --json their parameters and defaults. Example: gauntlet attacks"""
+    from vlm_gauntlet.attacks.registry import attacks as registered
+    from vlm_gauntlet.attacks.registry import default_of, settable
 
     _show(
         [
             {
-                "id": name,
-                "name": defence.card.name,
-                "year": defence.card.year,
-                "venue": defence.card.venue,
-                "paradigm": defence.card.paradigm,
-                "deviations": " ".join(f"{d.name}={'|'.join(d.choices)}" for d in defence.card.deviations),
+                "id": name, "title": kind.info.title, "modality": kind.info.modality,
+                "norms": " ".join(kind.info.norms), "source": kind.info.source,
+                **({"parameters": {p: str(default_of(kind, p)) for p in settable(kind)}} if as_json else {}),
             }
-            for name, defence in registered().items()
+            for name, kind in registered().items()
         ],
         as_json,
-    )
-
-
-def attacks(as_json: Json = False) -> None:
-    """Attacks that a protocol can name. Example: gauntlet attacks"""
-    from vlm_gauntlet.attacks.build import ATTACKS
-
-    _show(
-        [
-            {"id": name, "title": info.title, "norms": " ".join(info.norms), "source": info.source}
-            for name, info in sorted(ATTACKS.items())
-        ],
-        as_json,
-    )
+    )  # fmt: skip
 
 
 def datasets(as_json: Json = False) -> None:
     """Data sets on this machine, and those that can be had. Example: gauntlet datasets"""
     from vlm_gauntlet.fixtures.datasets import datasets as here
-    from vlm_gauntlet.fixtures.download import catalogue
+    from vlm_gauntlet.fixtures.download import dataset_origins
 
     found = here()
     _show(
@@ -64,9 +69,9 @@ def datasets(as_json: Json = False) -> None:
                 "here": name in found,
                 "classes": "retrieval" if name in found and found[name].retrieval
                 else len(found[name].prompts) if name in found else "",
-                "from": "" if name in found else catalogue()[name],
+                "from": "" if name in found else dataset_origins()[name],
             }
-            for name in sorted({*found, *catalogue()})
+            for name in sorted({*found, *dataset_origins()})
         ],
         as_json,
     )  # fmt: skip
@@ -74,7 +79,7 @@ def datasets(as_json: Json = False) -> None:
 
 def protocols(as_json: Json = False) -> None:
     """Protocols: all that fixes an evaluation. Example: gauntlet protocols --json"""
-    from vlm_gauntlet.fixtures.protocols import protocols as known
+    from vlm_gauntlet.attacks.protocols import protocols as known
 
     if as_json:
         typer.echo(json.dumps([p.model_dump(mode="json") for p in known().values()], indent=1))

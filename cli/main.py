@@ -1,11 +1,13 @@
 """The `gauntlet` command. Each command lives in its own module and imports what is heavy only when it runs."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.leaderboard.left_out import left_out_so_far
 
 from . import board, check, claims, data, doctor, lists, retrieval, run, schema, train
 from .console import errors
@@ -17,12 +19,30 @@ class Friendly(TyperGroup):
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """See click.Group."""
         try:
-            return super().invoke(ctx)
+            return _then_say_what_is_left_out(super().invoke, ctx)
         except GauntletError as error:
             if ctx.params.get("debug"):
                 raise
             errors.print(f"error: {error}")
             raise typer.Exit(2) from None
+
+
+def _then_say_what_is_left_out(invoke: Callable[[typer.Context], object], ctx: typer.Context) -> object:
+    """Also of a command that exits by itself; one that ends with an error says that and no more."""
+    try:
+        result = invoke(ctx)
+    except typer.Exit:
+        _say_what_is_left_out(ctx)
+        raise
+    _say_what_is_left_out(ctx)
+    return result
+
+
+def _say_what_is_left_out(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand in ("doctor", "methods"):  # they say it themselves
+        return
+    for lost in left_out_so_far():
+        errors.print(f"left out: {lost} (`gauntlet doctor` says where, and what to do)")
 
 
 app = typer.Typer(

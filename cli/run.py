@@ -10,14 +10,14 @@ from .device import Device
 
 if TYPE_CHECKING:
     from vlm_gauntlet.fixtures.records import Outcome
-    from vlm_gauntlet.suites.running import CellPlan
+    from vlm_gauntlet.suites.cells import CellPlan
 
 Names = list[str] | None
 
 
 def run(
     tier: Annotated[
-        str | None, typer.Option(help="fast, mini, nightly or full; the options below override its parts")
+        str | None, typer.Option(help="fast, mini, nightly, full or a tier file; the options below override its parts")
     ] = None,
     method: Annotated[
         Names, typer.Option(help="id, id+deviation=choice, id+as_coded, module:Class or file.py:Class; repeatable")
@@ -26,7 +26,7 @@ def run(
         str | None, typer.Option(help="miniclip-vit, miniclip-cnn or open_clip:<model>/<pretrained>")
     ] = None,
     dataset: Annotated[Names, typer.Option(help="repeatable")] = None,
-    protocol: Annotated[Names, typer.Option(help="repeatable; `gauntlet protocols` lists them")] = None,
+    protocol: Annotated[Names, typer.Option(help="id (`gauntlet protocols`) or file; repeatable")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="first N samples of each data set")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of attacks, defences and scoring")] = None,
     device: Device = "cpu",
@@ -45,12 +45,14 @@ def run(
 
       gauntlet run --method mine.py:MyDefence --backbone miniclip-vit --dataset digits --protocol clean
     """
-    from vlm_gauntlet.suites.running import plan
+    from vlm_gauntlet.methods.registry import without_unusable
+    from vlm_gauntlet.suites.cells import plan
     from vlm_gauntlet.suites.tiers import tier as tier_named
 
     chosen = tier_named(tier or "fast")
+    usable, broken = ([*method], {}) if method else without_unusable(chosen.methods)
     cells = plan(
-        method or chosen.methods,
+        usable,
         backbone or chosen.backbone,
         dataset or chosen.datasets,
         protocol or chosen.protocols,
@@ -62,7 +64,9 @@ def run(
     )
     finished, missing = _run_all(cells, outcomes)
     _report(finished, missing, outcomes)
-    if not finished:
+    for name, error in broken.items():
+        typer.echo(f"not run: {name}, which the tier asks for and which cannot be used: {error.short}")
+    if broken or not finished:
         raise typer.Exit(1)
 
 
@@ -108,7 +112,24 @@ def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path) ->
         table(lines, ("cell", "n", "clean %", "attacked %", "indicators"))
     for reason in dict.fromkeys(missing.values()):
         typer.echo(f"not run: {', '.join(cell for cell in missing if missing[cell] == reason)}: {reason}")
+    _tell_what_changed(finished, folder)
     if finished:
         typer.echo(
             f"\n{len(finished)} outcomes in {folder}/. Next: gauntlet board --outcomes {folder} --out site --text"
         )
+
+
+def _tell_what_changed(finished: "list[Outcome]", folder: Path) -> None:
+    """Which finished cells the folder also has that this code did not make, and which were made with other packages."""
+    from vlm_gauntlet.suites.stale import made_by_other_code
+    from vlm_gauntlet.suites.versions import other_versions, versions_told
+
+    if left := made_by_other_code(folder, [o.cell for o in finished]):
+        typer.echo(f"left out: {_cells(left)} in {folder}/, made by other code")
+    made_with = [o.provenance.versions for o in finished if other_versions(o.provenance.versions)]
+    if made_with:
+        typer.echo(f"taken from {folder}/: {_cells(len(made_with))}, made with {versions_told(made_with)}")
+
+
+def _cells(count: int) -> str:
+    return f"{count} finished cell{'' if count == 1 else 's'}"

@@ -9,9 +9,9 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from .formatting import percent
 from .rows import Row
 from .table import label
-from .words import percent
 
 SVG = "http://www.w3.org/2000/svg"
 LINK = "{http://www.w3.org/1999/xlink}href"

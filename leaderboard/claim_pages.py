@@ -7,17 +7,17 @@ from pathlib import Path
 
 from jinja2 import Environment
 
+from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.sources import sources
-from vlm_gauntlet.fixtures.test_sets import test_sets
 from vlm_gauntlet.methods.claims import Claim, claims
 from vlm_gauntlet.suites.audit import audit
 from vlm_gauntlet.suites.audit.finding import Finding
 from vlm_gauntlet.suites.audit.known import reason_for
-from vlm_gauntlet.suites.references import references
+from vlm_gauntlet.suites.mini_claims import mini_claims
 
-from . import words
-from .mini_claims import mini_verdicts
+from . import formatting
+from .mini_verdicts import mini_verdicts
 from .verdicts import WORDS, Verdict, verdicts
 
 
@@ -46,7 +46,7 @@ def write_claim_pages(pages: Environment, shared: dict[str, object], outcomes: S
     for claim in found:
         by_method[claim.method].append(Judged(claim, judged[claim.id]))
         by_source[claim.source][judged[claim.id].word] += 1
-    mini = mini_verdicts(references(), outcomes)
+    mini = mini_verdicts(mini_claims(), outcomes)
     findings = audit(found)
     (out / "claims").mkdir()
 
@@ -61,8 +61,8 @@ def write_claim_pages(pages: Environment, shared: dict[str, object], outcomes: S
     )  # fmt: skip
     for method, lines in by_method.items():
         write(
-            f"claims/{words.file_name(method)}.html", "claims_of", root="../", method=method, lines=lines,
-            title=test_sets().title, counts=Counter(line.verdict.word for line in lines), words=WORDS,
+            f"claims/{formatting.file_name(method)}.html", "claims_of", root="../", method=method, lines=lines,
+            title=known_datasets().title, counts=Counter(line.verdict.word for line in lines), words=WORDS,
         )  # fmt: skip
     write(
         "audit.html", "audit", root="", families=_families(findings), total=len(found),

@@ -8,12 +8,12 @@ from functools import reduce
 
 from tabulate import tabulate
 
-from vlm_gauntlet.fixtures.protocols import LEVELS
+from vlm_gauntlet.attacks.levels import LEVELS
 
+from .formatting import interval, threat_words
 from .rows import Row, headline
 from .statistics import Estimate
 from .table import HEADERS, breaker, flag_names, label, worst_words
-from .words import interval, threat_words
 
 
 def numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:

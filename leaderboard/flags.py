@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 
+from vlm_gauntlet.attacks.levels import level
 from vlm_gauntlet.fixtures.records import Outcome
 
 from .statistics import sign_test
@@ -39,7 +40,7 @@ def indicator_flags(outcomes: Sequence[Outcome]) -> list[Flag]:
             indicator.name,
             outcome.cell.protocol.id,
             indicator.meaning,
-            indicator.name in FINAL or (indicator.name in MASKING and outcome.cell.protocol.level in ("T1", "T2")),
+            indicator.name in FINAL or (indicator.name in MASKING and level(outcome.cell.protocol) in ("T1", "T2")),
         )
         for outcome in outcomes
         for indicator in outcome.indicators
@@ -47,40 +48,44 @@ def indicator_flags(outcomes: Sequence[Outcome]) -> list[Flag]:
     ]
 
 
-def blind_beats_white_box(blind_attacks: Sequence[Outcome], white_box: Sequence[Outcome]) -> list[Flag]:
+def black_box_beats_white_box(black_box_attacks: Sequence[Outcome], white_box: Sequence[Outcome]) -> list[Flag]:
     """Fires where an attack without the defence's gradient breaks more samples than one with it (paired sign test).
 
     Args:
-        blind_attacks: transferred or black-box attacks; the flag is called after the knowledge.
+        black_box_attacks: transferred or black-box attacks; the flag is called after the knowledge.
         white_box: attacks through the defence as it is written.
 
     Source: Athalye et al. 2018, section 3.1: white-box attacks should be the stronger ones.
     """
     found = []
     seen = [(outcome, robust_fractions(outcome)) for outcome in white_box]
-    for blind, ours in ((outcome, robust_fractions(outcome)) for outcome in blind_attacks):
+    for black_box, ours in ((outcome, robust_fractions(outcome)) for outcome in black_box_attacks):
         for seeing, theirs in seen:
             if ours.keys() == theirs.keys() and sign_test(list(ours.values()), [theirs[i] for i in ours]) < CHANCE:
                 more = sum(ours[i] < theirs[i] for i in ours)
                 meaning = f"it breaks {more} samples that {seeing.cell.protocol.id} leaves: the gradient misleads"
                 found.append(
-                    Flag(f"{blind.cell.protocol.threat.knowledge}-beats-white-box", blind.cell.protocol.id, meaning)
+                    Flag(
+                        f"{black_box.cell.protocol.threat.knowledge}-beats-white-box",
+                        black_box.cell.protocol.id,
+                        meaning,
+                    )
                 )
     return found
 
 
-def gradients_mislead(blind_attacks: Sequence[Outcome], gradient_attacks: Sequence[Outcome]) -> list[Flag]:
+def gradients_mislead(black_box_attacks: Sequence[Outcome], gradient_attacks: Sequence[Outcome]) -> list[Flag]:
     """Fires where an attack without gradients breaks more than all attacks with gradients together (sign test)."""
     if not gradient_attacks:
         return []
     left = worst_fractions(gradient_attacks)
     found = []
-    for blind in blind_attacks:
-        ours = robust_fractions(blind)
+    for black_box in black_box_attacks:
+        ours = robust_fractions(black_box)
         if ours.keys() == left.keys() and sign_test(list(ours.values()), [left[i] for i in ours]) < CHANCE:
             more = sum(ours[i] < left[i] for i in ours)
             meaning = f"it breaks {more} samples that no attack with gradients breaks: none of those is strong enough"
-            found.append(Flag("gradients-mislead", blind.cell.protocol.id, meaning, masking=True))
+            found.append(Flag("gradients-mislead", black_box.cell.protocol.id, meaning, masking=True))
     return found
 
 
@@ -109,11 +114,8 @@ def label_leak(transferred: Sequence[Outcome]) -> list[Flag]:
     """
     found = []
     for first, second in combinations(transferred, 2):
-        truth, pseudo = sorted((first, second), key=lambda o: o.cell.protocol.labels == "pseudo")
-        twin = truth.cell.protocol.model_dump(exclude={"id", "title", "labels"})
-        if truth.cell.protocol.labels == pseudo.cell.protocol.labels or twin != pseudo.cell.protocol.model_dump(
-            exclude={"id", "title", "labels"}
-        ):
+        truth, pseudo = sorted((first, second), key=aims_at_own_answer)
+        if aims_at_own_answer(truth) == aims_at_own_answer(pseudo) or _twin(truth) != _twin(pseudo):
             continue
         with_truth, with_own = attacked_fractions(truth), attacked_fractions(pseudo)
         if with_truth.keys() == with_own.keys() and (
@@ -127,9 +129,19 @@ def label_leak(transferred: Sequence[Outcome]) -> list[Flag]:
     return found
 
 
+def aims_at_own_answer(outcome: Outcome) -> bool:
+    """Whether the attack goes away from the model's own answer instead of the truth."""
+    return bool(outcome.cell.protocol.attack.parameters.get("labels") == "pseudo")
+
+
+def _twin(outcome: Outcome) -> dict[str, object]:
+    """A protocol without its names and labels."""
+    return outcome.cell.protocol.model_dump(exclude={"id": True, "title": True, "attack": {"labels"}})
+
+
 def unbounded_attack_fails(unbounded: Sequence[Outcome]) -> list[Flag]:
     """Fires where samples survive every attack of one unbounded threat model (3 %, or one sample, are forgiven)."""
-    informed = [o for o in unbounded if o.cell.protocol.level in ("T1", "T2")]
+    informed = [o for o in unbounded if level(o.cell.protocol) in ("T1", "T2")]
     if not informed:
         return []
     left = sum(worst_fractions(informed).values())
@@ -157,10 +169,13 @@ def more_budget_more_accuracy(outcomes: Sequence[Outcome]) -> list[tuple[Outcome
     """
     found = []
     ordered = [(o, robust_fractions(o)) for o in sorted(outcomes, key=lambda o: o.cell.protocol.threat.eps)]
-    for (small, before), (large, after) in combinations(ordered, 2):
-        if small.cell.protocol.threat.eps == large.cell.protocol.threat.eps or before.keys() != after.keys():
+    for (small, smaller_ball), (large, larger_ball) in combinations(ordered, 2):
+        if (
+            small.cell.protocol.threat.eps == large.cell.protocol.threat.eps
+            or smaller_ball.keys() != larger_ball.keys()
+        ):
             continue
-        if sign_test(list(before.values()), [after[i] for i in before]) < CHANCE:
+        if sign_test(list(smaller_ball.values()), [larger_ball[i] for i in smaller_ball]) < CHANCE:
             meaning = (
                 f"accuracy rises from {small.robust_accuracy:.1%} to {large.robust_accuracy:.1%} as eps grows "
                 f"from {small.cell.protocol.threat.eps} to {large.cell.protocol.threat.eps}: the attack fails"

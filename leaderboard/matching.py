@@ -2,16 +2,17 @@
 
 import inspect
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_gauntlet.fixtures.protocols import Protocol, WordSwap
+from vlm_gauntlet.attacks.registry import as_reported, attacks, default_of, parameters
+from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocol
 from vlm_gauntlet.methods.claims import Claim
 from vlm_gauntlet.methods.registry import methods
-from vlm_gauntlet.suites.runnable import PREPROCESSING, our_attack, reduction_matters
+from vlm_gauntlet.suites.runnable import PREPROCESSING, reduction_matters
 from vlm_gauntlet.training.checkpoint import read_pins
 
 BACKBONES = {
@@ -21,8 +22,6 @@ BACKBONES = {
     "RN50": "open_clip:RN50-quickgelu/openai",
     "RN101": "open_clip:RN101-quickgelu/openai",
 }
-# attacks that differ in one of these are reported by other names
-OTHER_NAMES = ("gradient", "labels", "momentum", "evasion", "branches", "joint")
 WHOLE = ("caltech101", "caltech256", "eurosat")  # sets without an official split: the test split is the whole set
 
 
@@ -82,8 +81,9 @@ def match(claim: Claim, outcomes: Sequence[Outcome]) -> Match:
 
 def _component(reported: ReportedProtocol, protocol: Protocol) -> Component | None:
     """The component that an outcome's attack answers; the first one where none has its name."""
-    named = [c for c in reported.components if our_attack(reported, c) == protocol.attack]
-    return next(iter(sorted(named, key=lambda c: c.loss != protocol.loss) or reported.components), None)
+    named = [c for c in reported.components if c.attack == protocol.attack.name]
+    loss = protocol.attack.parameters.get("loss")
+    return next(iter(sorted(named, key=lambda c: c.loss != loss) or reported.components), None)
 
 
 def _differences(
@@ -98,30 +98,48 @@ def _fields(
     claim: Claim, reported: ReportedProtocol, component: Component | None, outcome: Outcome
 ) -> Iterator[tuple[str, object, object]]:
     cell, protocol, threat = outcome.cell, outcome.cell.protocol, outcome.cell.protocol.threat
+    run = parameters(protocol.attack)
     yield "variant", claim.variant or "none", cell.method.partition("+")[2] or "none"
     yield "backbone", BACKBONES.get(claim.backbone, claim.backbone), cell.backbone
     yield "trained on", claim.trained_on, _trained_on(outcome)
-    yield "attack", "none" if component is None else our_attack(reported, component), protocol.attack
+    yield "attack", "none" if component is None else component.attack, protocol.attack.name
     yield "norm", reported.norm, threat.norm
     yield "eps", reported.eps, threat.eps
     yield "knowledge", reported.knowledge, threat.knowledge
-    yield "prompts", reported.prompts, protocol.prompts
-    yield "preprocessing", PREPROCESSING.get(reported.preprocessing, reported.preprocessing), protocol.preprocessing
-    yield "precision", reported.precision, protocol.precision
+    yield "prompts", reported.prompts, protocol.evaluation.prompts
+    yield (
+        "preprocessing",
+        PREPROCESSING.get(reported.preprocessing, reported.preprocessing),
+        protocol.evaluation.preprocessing,
+    )
+    yield "precision", reported.precision, run.get("precision", "fp32")
     yield "samples", population(reported.samples, claim.dataset), population("whole test split", cell.dataset)
     if component is None:
         return
     yield "modality", reported.modality, threat.modality
     yield "attack resolution", reported.resolution_for(claim.dataset), threat.attack_resolution
     yield "quantised", reported.quantised, False
-    for name in OTHER_NAMES:
-        yield name, Protocol.model_fields[name].default, getattr(protocol, name)
+    yield from _parameters(reported, component, protocol, run)
+
+
+def _parameters(
+    reported: ReportedProtocol, component: Component, protocol: Protocol, run: Mapping[str, object]
+) -> Iterator[tuple[str, object, object]]:
+    """The attack's parameters: those that sources state, and the rest, which by any other value has another name."""
+    if (kind := attacks().get(protocol.attack.name)) is None:
+        yield "attack", component.attack, f"{protocol.attack.name}, which is not known here"
+        return
+    names = as_reported(kind)
     for name in component.choices:
         if name != "reduction" or reduction_matters(reported, component):
-            yield name.replace("_", " "), getattr(component, name), getattr(protocol, name)
-    if reported.attacks_text and protocol.text:
-        for name in WordSwap.model_fields:
-            yield f"text {name.replace('_', ' ')}", getattr(reported.text, name), getattr(protocol.text, name)
+            yield name.replace("_", " "), getattr(component, name), run.get(names.get(name, name), "none")
+    for stated, name in names.items():
+        if name == "text":
+            swap = dict(run[name] or ())  # type: ignore[call-overload]
+            for part, value in swap.items():
+                yield f"text {part.replace('_', ' ')}", getattr(reported.text, part), value
+        elif stated not in Component.model_fields and name != "precision":
+            yield name.replace("_", " "), default_of(kind, name), run[name]
 
 
 def population(samples: str, dataset: str) -> str:

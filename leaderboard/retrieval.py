@@ -110,7 +110,7 @@ def _recall(ranks: Ranks, k: int) -> Recall:
     )  # fmt: skip
 
 
-def _edition(outcome: RetrievalOutcome) -> tuple[str, ...]:
+def _version(outcome: RetrievalOutcome) -> tuple[str, ...]:
     cell = outcome.cell
     return (
         cell.method_digest, cell.backbone_digest, cell.dataset_digest, cell.text_source_digest, cell.code_digest
@@ -118,15 +118,15 @@ def _edition(outcome: RetrievalOutcome) -> tuple[str, ...]:
 
 
 def retrieval_tables(outcomes: Sequence[RetrievalOutcome]) -> dict[Place, list[RetrievalRow]]:
-    """Rows by table: the newest edition of each setting with its largest limit; undefended first, then by name."""
+    """Rows by table: the newest version of each setting with its largest limit; undefended first, then by name."""
     groups: dict[tuple[object, ...], list[RetrievalOutcome]] = defaultdict(list)
     for o in outcomes:
         cell = o.cell
         groups[cell.method, cell.backbone, cell.dataset, cell.attack, cell.eps, cell.text, cell.seed].append(o)
     made = []
     for group in groups.values():
-        latest = _edition(max(group, key=lambda o: (o.provenance.made, o.key)))
-        chosen = max((o for o in group if _edition(o) == latest), key=lambda o: o.cell.limit)
+        latest = _version(max(group, key=lambda o: (o.provenance.made, o.key)))
+        chosen = max((o for o in group if _version(o) == latest), key=lambda o: o.cell.limit)
         made.append(RetrievalRow(chosen, len(group) - 1))
     tables: dict[Place, list[RetrievalRow]] = defaultdict(list)
     for row in sorted(made, key=_order):

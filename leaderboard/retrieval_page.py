@@ -12,8 +12,8 @@ from vlm_gauntlet.suites.recall import DEFINITIONS, KS
 from vlm_gauntlet.suites.retrieval_records import FOLDER, RetrievalOutcome
 
 from .exports import as_csv, as_json, as_latex, numbers
+from .formatting import percent
 from .retrieval import RetrievalRow, retrieval_tables
-from .words import percent
 
 HEADERS = ("method", "attack", "queries", "n", *(f"R@{k}" for k in KS), *(f"lost R@{k}" for k in KS))
 ATTACKER = "The attacker knows the tower (white-box) and attacks every image and every caption, also one wrong before."

@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Literal
 
+from vlm_gauntlet.attacks.levels import level
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.protocols import ThreatModel
 from vlm_gauntlet.fixtures.records import Outcome
@@ -17,7 +18,7 @@ from .flags import (
     NOISE,
     UNBOUNDED,
     Flag,
-    blind_beats_white_box,
+    black_box_beats_white_box,
     gradients_mislead,
     indicator_flags,
     label_leak,
@@ -44,7 +45,7 @@ class Row:
     Args:
         state: `valid`; `masked`: a red flag that no adaptive attack answered; `transfer only`: nobody attacked the
             defence itself with gradients; `not comparable`: the attacks saw different samples; `no attack`.
-        outcomes: newest edition only, weakest attacker first.
+        outcomes: newest version only, weakest attacker first.
         columns: attacker's level -> worst case over the attacks that have it; for `T0` the papers' number, which
             counts the attacked image alone, under the protocol that hurts most.
         worst: over the attacks of all levels; None unless `valid` or `masked`.
@@ -117,21 +118,21 @@ def card_of(name: str) -> Card | None:
         return None
 
 
-def _edition(outcome: Outcome) -> tuple[str, ...]:
+def _version(outcome: Outcome) -> tuple[str, ...]:
     cell = outcome.cell
     return (cell.method_digest, cell.backbone_digest, cell.dataset_digest, cell.prompts_digest, cell.code_digest)
 
 
 def _newest(group: Sequence[Outcome]) -> list[Outcome]:
-    """The newest edition of a group, one outcome a protocol, on the largest limit that every protocol was run with.
+    """The newest version of a group, one outcome a protocol, on the largest limit that every protocol was run with.
 
     Without such a limit each protocol has its largest: the row then says that it is not comparable, rather than
     leave out an attack.
     """
-    latest = _edition(max(group, key=lambda o: (o.provenance.made, o.key)))
+    latest = _version(max(group, key=lambda o: (o.provenance.made, o.key)))
     by_limit: dict[int, dict[str, Outcome]] = defaultdict(dict)
     for outcome in sorted(group, key=lambda o: (o.provenance.made, o.key)):
-        if _edition(outcome) == latest:
+        if _version(outcome) == latest:
             by_limit[outcome.cell.limit][outcome.cell.protocol.id] = outcome
     largest = {p: o for _, found in sorted(by_limit.items()) for p, o in found.items()}
     whole = [limit for limit, found in by_limit.items() if found.keys() == largest.keys()]
@@ -155,38 +156,38 @@ def _columns(kinds: Mapping[str, Sequence[Outcome]]) -> dict[str, Estimate]:
     }
 
 
-def _lesser(key: Place, own: Sequence[Outcome], groups: Mapping[Place, Sequence[Outcome]]) -> list[Outcome]:
-    """Of a row with images and text attacked: the attacks on either alone, with its samples and its edition.
+def _sub_threats(key: Place, own: Sequence[Outcome], groups: Mapping[Place, Sequence[Outcome]]) -> list[Outcome]:
+    """Of a row with images and text attacked: the attacks on either alone, with its samples and its version.
 
     Whoever may change both may leave one as it is, so that no such row can stand above its weakest part.
     """
     method, backbone, dataset, seed, norm, modality, resolution, eps = key
     if modality != "both":
         return []
-    limits, editions, found = {o.cell.limit for o in own}, {_edition(o) for o in own}, {}
+    limits, versions, found = {o.cell.limit for o in own}, {_version(o) for o in own}, {}
     for part in ((norm, "image", resolution, eps), ("none", "text", "model", Fraction(0))):
         for outcome in sorted(
             groups.get((method, backbone, dataset, seed, *part), ()), key=lambda o: o.provenance.made
         ):
-            if outcome.cell.limit in limits and _edition(outcome) in editions:
+            if outcome.cell.limit in limits and _version(outcome) in versions:
                 found[outcome.cell.protocol.id] = outcome
     return [*found.values()]
 
 
-def _row(own: Sequence[Outcome], lesser: Sequence[Outcome], across: Sequence[Flag], left_out: int) -> Row:
-    outcomes = by_strength([*own, *lesser])
+def _row(own: Sequence[Outcome], sub_threats: Sequence[Outcome], across: Sequence[Flag], left_out: int) -> Row:
+    outcomes = by_strength([*own, *sub_threats])
     kinds: dict[str, list[Outcome]] = defaultdict(list)
     levels: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         kinds[outcome.cell.protocol.threat.knowledge].append(outcome)
-        levels[outcome.cell.protocol.level].append(outcome)
-    blind, informed = levels["T0"] + levels["T3"], levels["T1"] + levels["T2"]
+        levels[level(outcome.cell.protocol)].append(outcome)
+    black_box, informed = levels["T0"] + levels["T3"], levels["T1"] + levels["T2"]
     cell, threat = own[0].cell, own[0].cell.protocol.threat
     flags = (
         indicator_flags(outcomes)
-        + blind_beats_white_box(blind, kinds["white-box"])
-        + gradients_mislead(blind, informed)
-        + noise_suffices([o for o in blind if o.cell.protocol.attack == NOISE], informed)
+        + black_box_beats_white_box(black_box, kinds["white-box"])
+        + gradients_mislead(black_box, informed)
+        + noise_suffices([o for o in black_box if o.cell.protocol.attack.name == NOISE], informed)
         + label_leak(levels["T0"])
         + list(across)
     )
@@ -226,7 +227,8 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
         place = (cell.method, cell.backbone, cell.dataset, cell.seed, threat.norm, threat.modality)
         resolution = threat.attack_resolution
         groups[(*place, resolution, threat.eps)].append(outcome)
-        families[(*place, resolution, recipe(outcome), cell.limit, *_edition(outcome))].append(outcome)
+        version = (cell.attack_digest, *_version(outcome))
+        families[(*place, resolution, recipe(outcome), cell.limit, *version)].append(outcome)
     across: dict[str, list[Flag]] = defaultdict(list)
     for family in families.values():
         for outcome, flag in more_budget_more_accuracy(family):
@@ -240,7 +242,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
     for key, group in groups.items():
         own = _newest(group)
         flags = [flag for o in own for flag in across[o.key]]
-        made.append(_row(own, _lesser(key, own, groups), flags + unbounded[key[:-1]], len(group) - len(own)))
+        made.append(_row(own, _sub_threats(key, own, groups), flags + unbounded[key[:-1]], len(group) - len(own)))
     return sorted(
         made, key=lambda row: (row.backbone, row.dataset, MODALITIES.index(row.threat.modality), row.block, row.rank)
     )

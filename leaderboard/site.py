@@ -12,16 +12,19 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from vlm_gauntlet.attacks.levels import LEVELS
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.protocols import LEVELS, Protocol
+from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
+from vlm_gauntlet.suites.versions import version_words
 
-from . import table, words
+from . import formatting, table
 from .chart import chart, charted
 from .claim_pages import write_claim_pages
 from .exports import to_csv, to_json, to_latex
 from .flags import MASKING
+from .left_out import left_out
 from .retrieval_page import write_retrieval_page
 from .rows import Block, Row, card_of, headline, rows
 from .statistics import wilson
@@ -44,9 +47,10 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "percent": words.percent, "interval": words.interval, "threat": words.threat_words, "file": words.file_name,
-        "protocol": _protocol_terms, "command": words.command, "label": table.label, "breaker": table.breaker,
-        "flag_names": table.flag_names,
+        "percent": formatting.percent, "interval": formatting.interval, "threat": formatting.threat_words,
+        "file": formatting.file_name,
+        "protocol": _protocol_terms, "command": formatting.command, "label": table.label, "breaker": table.breaker,
+        "flag_names": table.flag_names, "other_versions": _other_versions,
     }  # fmt: skip
     made.globals |= {
         "wilson": wilson, "MASKING": MASKING, "NEVER_BROKEN": NEVER_BROKEN, "WRONG_ANYWAY": WRONG_ANYWAY,
@@ -116,7 +120,9 @@ def _refuse_foreign(out: Path) -> None:
 def _charts(blocks: dict[Block, list[Row]]) -> dict[Block, Markup | None]:
     fullest = sorted(blocks, key=lambda block: -len(charted(blocks[block])))[:CHARTS]
     return {
-        block: chart(blocks[block], f"chart-{place}", f"{block[0]}, {block[1]}, {words.threat_words(found.threat)}")
+        block: chart(
+            blocks[block], f"chart-{place}", f"{block[0]}, {block[1]}, {formatting.threat_words(found.threat)}"
+        )
         for place, block in enumerate(fullest, 1)
         for found in blocks[block][:1]
     }
@@ -126,7 +132,12 @@ def _charts(blocks: dict[Block, list[Row]]) -> dict[Block, Markup | None]:
 def _protocol_terms(protocol: Protocol) -> Markup:
     """The protocol as terms of a definition list; thousands of cells share a few protocols."""
     line = Markup("<dt>{}</dt><dd>{}</dd>\n")
-    return Markup("").join(line.format(term, text) for term, text in words.protocol_words(protocol))
+    return Markup("").join(line.format(term, text) for term, text in formatting.protocol_words(protocol))
+
+
+def _other_versions(outcome: Outcome | RetrievalOutcome) -> str:
+    """How the versions that decide numbers differ from those where the board is made."""
+    return version_words(outcome.provenance.versions)
 
 
 def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutcome], out: Path, made: datetime) -> None:
@@ -139,7 +150,7 @@ def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutco
     pages = environment()
     shared: dict[str, object] = {
         "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
-        "retrieval": len(retrieval),
+        "retrieval": len(retrieval), "left_out": left_out(own=True),
     }  # fmt: skip
     index, method_page, dataset_page = (pages.get_template(f"{n}.html.j2") for n in ("index", "method", "dataset"))
 
@@ -160,10 +171,10 @@ def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutco
     ))  # fmt: skip
     for name, theirs in by_method.items():
         page = method_page.render(**shared, root="../", name=name, card=card_of(name), rows=theirs)
-        write(f"methods/{words.file_name(name)}.html", page)
+        write(f"methods/{formatting.file_name(name)}.html", page)
     for name, theirs in by_dataset.items():
         page = dataset_page.render(**shared, root="../", name=name, blocks=headline(theirs))
-        write(f"datasets/{words.file_name(name)}.html", page)
+        write(f"datasets/{formatting.file_name(name)}.html", page)
     for outcome in outcomes:
         write(f"outcomes/{outcome.key}.json", outcome.model_dump_json(indent=1) + "\n")
     write_claim_pages(pages, shared, outcomes, out)

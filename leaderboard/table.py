@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from vlm_gauntlet.fixtures.protocols import LEVELS
+from vlm_gauntlet.attacks.levels import LEVELS
 from vlm_gauntlet.fixtures.records import Outcome
 
+from .formatting import interval, percent, threat_words
 from .rows import Row, headline, rows
-from .words import interval, percent, threat_words
 
 HEADERS = ("method", "n", "clean", *LEVELS, "worst case", "broken mostly by", "flags")
 LEGEND = f"""\

@@ -12,10 +12,47 @@ from pathlib import Path
 
 from vlm_gauntlet import methods
 from vlm_gauntlet.fixtures.errors import reading
+from vlm_gauntlet.fixtures.parts import Parts, in_folders, read_all
 
 from .comparison import SeedSpread
 
 HERE = Path(next(iter(methods.__path__)))
+FILE = "trainings.csv"
+COLUMNS = ("backbone", "dataset", "protocol", "n", "seed", "clean", "attacked")
+
+
+Sheet = list[dict[str, str]]
+
+
+def read_sheet(path: Path) -> Sheet:
+    """The lines of one sheet.
+
+    Raises:
+        GauntletError: it does not validate.
+    """
+    expected = f"columns {', '.join(COLUMNS)}"
+    with (
+        reading("trainings", path, expected=expected, fix="compare with methods/tecoa"),
+        path.open(encoding="utf-8") as file,
+    ):
+        reader = csv.DictReader(file)
+        if missing := [c for c in COLUMNS if c not in (reader.fieldnames or ())]:
+            raise ValueError(f"line 1: no column {', '.join(missing)}")
+        lines = []
+        for line in reader:
+            if None in line or None in line.values():
+                raise ValueError(f"line {reader.line_num}: {len(COLUMNS)} fields are expected")
+            for column in ("clean", "attacked"):
+                if not 0 <= float(line[column]) <= 1:
+                    raise ValueError(f"line {reader.line_num}: {column}: came {line[column]!r}; expected 0 to 1")
+            lines.append(line)
+    return lines
+
+
+@cache
+def parts() -> Parts[Sheet]:
+    """The sheet of each method that was trained more than once, the broken ones with what is wrong."""
+    return read_all("trainings sheet", in_folders(HERE, FILE), read_sheet, lambda path: path.parent.name)
 
 
 @cache
@@ -25,14 +62,11 @@ def spread(method: str, backbone: str, *, clean: bool) -> SeedSpread | None:
     Raises:
         GauntletError: the sheet does not validate.
     """
-    path = HERE / method / "trainings.csv"
-    if not path.is_file():
+    if method not in parts().usable and method not in parts().unusable:
         return None
     by_dataset: dict[str, list[float]] = defaultdict(list)
-    expected = "columns backbone, dataset, protocol, n, seed, clean, attacked"
-    with reading("trainings", path, expected=expected, fix="compare with methods/tecoa"), path.open() as file:
-        for line in csv.DictReader(file):
-            if line["backbone"] == backbone:
-                by_dataset[line["dataset"]].append(float(line["clean" if clean else "attacked"]))
+    for line in parts().get(method, "leaderboard"):
+        if line["backbone"] == backbone:
+            by_dataset[line["dataset"]].append(float(line["clean" if clean else "attacked"]))
     found = [SeedSpread(statistics.stdev(v), len(v)) for v in by_dataset.values() if len(v) > 1]
     return max(found, key=lambda s: s.sd, default=None)

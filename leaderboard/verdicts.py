@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import reported_protocol
-from vlm_gauntlet.fixtures.test_sets import test_sets
 from vlm_gauntlet.methods.claims import PERCENT, Claim
-from vlm_gauntlet.methods.registry import methods
-from vlm_gauntlet.suites.reading import BROKEN_ATTACK
+from vlm_gauntlet.methods.registry import methods, unusable
+from vlm_gauntlet.suites.indicators import BROKEN_ATTACK
 from vlm_gauntlet.suites.runnable import runnable
 
 from .comparison import ALPHA, MARGIN, Comparison, SeedSpread, false_discovery, samples_needed, two_sample
@@ -92,10 +93,12 @@ def _untested(claim: Claim, outcomes: Sequence[Outcome]) -> Verdict:
     reported = reported_protocol(claim.protocol)
     if reported.retrieval:
         return Verdict(claim.id, "not checkable", "Retrieval is no cell of a classifier: see `gauntlet retrieval`.")
-    if claim.dataset not in test_sets().dataset:
+    if claim.dataset not in known_datasets().dataset:
         return Verdict(claim.id, "not checkable", "A mean is checked cell by cell, and by the audit.")
     if unknown := reported.unknown_fields():
         return Verdict(claim.id, "not checkable", f"The source does not say: {', '.join(unknown)}.")
+    if broken := unusable().get(claim.method):
+        return Verdict(claim.id, "not run", f"{claim.method!r} cannot be used here: {broken.short}.")
     found = match(claim, outcomes)
     if found.outcomes:
         return _compared(claim, found)
@@ -140,7 +143,10 @@ def _compared(claim: Claim, found: Match) -> Verdict:
     if methods()[claim.method].card.paradigm in TRAINED:
         declared = SeedSpread(claim.sd / 100, 1) if claim.sd else None
         clean = reported_protocol(claim.protocol).clean
-        between = spread(claim.method, first.cell.backbone, clean=clean) or declared
+        try:
+            between = spread(claim.method, first.cell.backbone, clean=clean) or declared
+        except GauntletError as unread:
+            return replace(base, reason=f"How much trainings differ cannot be read: {unread.short}.")
         if between is None:
             return replace(base, reason="It was trained again here, and nobody measured how much trainings differ.")
     comparison = two_sample(

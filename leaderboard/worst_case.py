@@ -40,7 +40,7 @@ def by_strength(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
     def key(outcome: Outcome) -> tuple[int, bool, str, str]:
         protocol = outcome.cell.protocol
-        control = protocol.labels == "pseudo" or protocol.attack == "noise"
+        control = protocol.attack.parameters.get("labels") == "pseudo" or protocol.attack.name == "noise"
         return KNOWLEDGE.index(protocol.threat.knowledge), control, protocol.id, outcome.key
 
     return sorted(outcomes, key=key)

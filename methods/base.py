@@ -20,7 +20,7 @@ from vlm_gauntlet.fixtures.protocols import Gradient
 from .card import Card, read_card
 from .fingerprint import fingerprint
 
-ROUTES: dict[Gradient, str] = {
+GRADIENTS: dict[Gradient, str] = {
     "direct": "forward", "straight-through": "surrogate", "backbone": "behind_backbone", "unrolled": "unrolled",
 }  # fmt: skip
 
@@ -29,8 +29,8 @@ class Defence(nn.Module):
     """A backbone plus what a method does to it: `(images, prompts) -> logits`.
 
     An author writes `forward`; `surrogate` where an attacker has something better than the default; `unrolled` where
-    the method optimises at inference; `alarm` where it acts on some images only; `branches` where it mixes several
-    answers. The adaptive attacks do the rest.
+    the method optimises at inference; `gate_margin` where it acts on some images only; `branch_logits` where it mixes
+    several answers. The adaptive attacks do the rest.
     Random numbers come from `self.draws`, which gives each sample its own stream.
 
     Args:
@@ -70,7 +70,7 @@ class Defence(nn.Module):
         return cls(tower, deviations) if deviations else cls(tower)
 
     @property
-    def tower(self) -> Backbone:
+    def tuned_backbone(self) -> Backbone:
         """The fine-tuned backbone that other defences may stand on.
 
         Raises:
@@ -114,7 +114,7 @@ class Defence(nn.Module):
         """
         return self.forward(images, prompts)
 
-    def alarm(self, images: Tensor, prompts: PromptSet) -> Tensor:
+    def gate_margin(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """How far each image [B] lies inside the region where the defence acts: positive where it does; differentiable.
 
         Read on the streams of the last call, so that it speaks of what `forward` decided.
@@ -124,7 +124,7 @@ class Defence(nn.Module):
             where=f"method {self.card.id}", fix="choose another protocol",
         )  # fmt: skip
 
-    def branches(self, images: Tensor, prompts: PromptSet) -> Sequence[tuple[float, Tensor]]:
+    def branch_logits(self, images: Tensor, prompts: PromptSet) -> Sequence[tuple[float, Tensor]]:
         """What the answer mixes: (share, logits [B, K]) of each part; differentiable."""
         raise GauntletError(
             f"{self.card.id} mixes nothing", expected="a defence whose answer mixes several",
@@ -133,12 +133,12 @@ class Defence(nn.Module):
 
     @classmethod
     def offers(cls, part: str) -> bool:
-        """Whether the class writes this part itself: `surrogate`, `unrolled`, `alarm` or `branches`."""
+        """Whether the class writes this part itself: `surrogate`, `unrolled`, `gate_margin` or `branch_logits`."""
         return getattr(cls, part) is not getattr(Defence, part)
 
     @final  # type: ignore[misc]
     def __call__(
-        self, images: Tensor, prompts: PromptSet, *, draws: Draws | None = None, route: Gradient = "direct"
+        self, images: Tensor, prompts: PromptSet, *, draws: Draws | None = None, gradient: Gradient = "direct"
     ) -> Tensor:
         """Validates, runs, validates. Keeps train/eval mode and the global RNG; forbids state to leak.
 
@@ -146,7 +146,7 @@ class Defence(nn.Module):
             images: float32 [B, 3, H, W] in [0,1], on the backbone's device.
             prompts: the classes.
             draws: random streams; default: one fixed stream for each position in the batch.
-            route: whose gradient: of `forward` (direct), `surrogate` (straight-through), the backbone, or `unrolled`.
+            gradient: whose: of `forward` (direct), `surrogate` (straight-through), the backbone, or `unrolled`.
 
         Raises:
             GauntletError: bad images.
@@ -157,7 +157,7 @@ class Defence(nn.Module):
         modes = [module.training for module in self.modules()]
         before = fingerprint(self)
         with self._drawing(draws or Draws(tuple(range(len(images))))):
-            logits: Tensor = getattr(self, ROUTES[route])(images, prompts)
+            logits: Tensor = getattr(self, GRADIENTS[gradient])(images, prompts)
         if [module.training for module in self.modules()] != modes:
             raise ContractError(
                 "train/eval mode changed in a call", expected="modes as before", where=where, fix="restore the mode"
@@ -179,16 +179,16 @@ class Defence(nn.Module):
         return logits.float()
 
     @final
-    def listen(self, images: Tensor, prompts: PromptSet, draws: Draws) -> Tensor:
-        """The `alarm` [B] on the given streams."""
+    def gate_margin_on(self, images: Tensor, prompts: PromptSet, draws: Draws) -> Tensor:
+        """The `gate_margin` [B] on the given streams."""
         with self._drawing(draws):
-            return self.alarm(images, prompts)
+            return self.gate_margin(images, prompts)
 
     @final
-    def take_apart(self, images: Tensor, prompts: PromptSet, draws: Draws) -> Sequence[tuple[float, Tensor]]:
-        """The `branches` on the given streams."""
+    def branch_logits_on(self, images: Tensor, prompts: PromptSet, draws: Draws) -> Sequence[tuple[float, Tensor]]:
+        """The `branch_logits` on the given streams."""
         with self._drawing(draws):
-            return self.branches(images, prompts)
+            return self.branch_logits(images, prompts)
 
     @contextmanager
     def _drawing(self, draws: Draws) -> Iterator[None]:

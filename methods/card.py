@@ -8,8 +8,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
+from vlm_gauntlet.fixtures.parts import is_there
 
 MEASURED = "measured.toml"
+FIX = "compare with methods/ttc"
 
 
 class _Record(BaseModel):
@@ -25,6 +27,14 @@ class Deviation(_Record):
     differs: str = Field(description="what paper and code say, in words")
     source: str
     explains: tuple[str, ...] = Field(default=(), description="patterns of claim ids that need the other choice")
+
+
+class Variant(_Record):
+    """A switch or a composition that is worth a row of its own: `+as_coded`, `@tecoa`."""
+
+    name: str = Field(pattern=r"^([+@][\w=.]+)+$")
+    exemplary: bool = Field(default=False, description="stands in the fast tier, too")
+    gpu: bool = Field(default=False, description="waits for a tier with a GPU: slow on a processor")
 
 
 class Cost(_Record):
@@ -80,6 +90,8 @@ class Card(Measured):
     keeps_state: bool = False
     batch_coupled: bool = False
     weights: dict[str, str] = Field(default={}, description="backbone -> checkpoint file that the method needs")
+    exemplary: bool = Field(default=False, description="stands in the fast tier, which shows each mechanism once")
+    variants: tuple[Variant, ...] = ()
     notes: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
 
@@ -89,16 +101,23 @@ class Card(Measured):
 
 
 def read_card(folder: Path) -> Card:
-    """Reads the card of a method folder, deviations and measurements included; its id must be the folder's name."""
+    """Reads the card of a method folder, deviations and measurements included; its id must be the folder's name.
+
+    Raises:
+        GauntletError: one of the three files does not validate, or the id is another.
+    """
     path, switches, measured = folder / "card.toml", folder / "deviations.toml", folder / MEASURED
-    expected = "the fields of Card, Deviation and Measured (methods/card.py)"
-    with reading("card or deviations", folder, expected=expected, fix="compare with methods/ttc"):
-        record = tomllib.loads(path.read_text())
-        if switches.is_file():
-            record["deviations"] = tomllib.loads(switches.read_text())["deviation"]
-        if measured.is_file():
-            record |= Measured.model_validate(tomllib.loads(measured.read_text())).model_dump(exclude_unset=True)
-        card = Card.model_validate(record)
+    record: dict[str, object] = {}
+    if is_there(switches):
+        with reading("deviations", switches, expected=f"[[deviation]] tables of {_fields(Deviation)}", fix=FIX):
+            tables = tomllib.loads(switches.read_text(encoding="utf-8"))["deviation"]
+            record["deviations"] = [Deviation.model_validate(table) for table in tables]
+    if is_there(measured):
+        with reading("measurements", measured, expected=_fields(Measured), fix="gauntlet check <id> --measure"):
+            told = Measured.model_validate(tomllib.loads(measured.read_text(encoding="utf-8")))
+            record |= told.model_dump(exclude_unset=True)
+    with reading("card", path, expected="the fields of Card (methods/card.py)", fix=FIX):
+        card = Card.model_validate(tomllib.loads(path.read_text(encoding="utf-8")) | record)
     if card.id != folder.name:
         raise GauntletError(
             f"card id {card.id!r} in folder {folder.name!r}",
@@ -107,3 +126,7 @@ def read_card(folder: Path) -> Card:
             fix="rename one of the two",
         )
     return card
+
+
+def _fields(record: type[BaseModel]) -> str:
+    return ", ".join(record.model_fields)

@@ -10,10 +10,12 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.reported import reported_protocols
+from vlm_gauntlet.fixtures.errors import GauntletError, problems
+from vlm_gauntlet.fixtures.known_datasets import known_datasets
+from vlm_gauntlet.fixtures.parts import Parts, in_folders, read_all
+from vlm_gauntlet.fixtures.reported import lost, reported_protocols
+from vlm_gauntlet.fixtures.sources import parts as source_files
 from vlm_gauntlet.fixtures.sources import sources
-from vlm_gauntlet.fixtures.test_sets import test_sets
 
 HERE = Path(__file__).parent
 FILE = "claims.csv"
@@ -75,17 +77,17 @@ class Claim(BaseModel):
     @field_validator("source")
     @classmethod
     def _known_source(cls, value: str) -> str:
-        return _one_of(value, sources(), "fixtures/data/sources")
+        return _one_of(value, {*sources(), *source_files().unusable}, "fixtures/data/sources")
 
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, value: str) -> str:
-        return _one_of(value, test_sets().names, "fixtures/data/test_sets.toml")
+        return _one_of(value, known_datasets().names, "fixtures/data/known_datasets.toml")
 
     @field_validator("protocol")
     @classmethod
     def _known_protocol(cls, value: str) -> str:
-        return _one_of(value, reported_protocols(), "fixtures/data/reported")
+        return value if lost(value) else _one_of(value, reported_protocols(), "fixtures/data/reported")
 
     @field_validator("value")
     @classmethod
@@ -120,7 +122,7 @@ class Claim(BaseModel):
     @property
     def mean_over(self) -> tuple[str, ...]:
         """The data sets that it averages; empty for a single one or an unnamed list."""
-        return test_sets().list.get(self.dataset, ())
+        return known_datasets().list.get(self.dataset, ())
 
 
 COLUMNS = tuple(name for name in Claim.model_fields if name != "method")
@@ -162,7 +164,7 @@ def _rows(path: Path, lines: list[list[str]]) -> Iterator[Claim]:
         except ValidationError as error:
             first = error.errors()[0]
             column = str(first["loc"][0]) if first["loc"] else ""
-            raise _wrong(path, number, column, first["msg"], _fix(column)) from error
+            raise _wrong(path, number, column, problems(error)[0].removeprefix(f"{column}: "), _fix(column)) from error
         if claim.id in seen:
             raise _wrong(
                 path, number, "row", f"a second claim {claim.id!r}; the first is in line {seen[claim.id]}",
@@ -188,22 +190,26 @@ def _wrong(path: Path, line: int, column: str, came: str, fix: str) -> GauntletE
 
 
 @cache
-def claims() -> tuple[Claim, ...]:
-    """Every claim of every method folder, in the order of folders and lines.
+def parts() -> Parts[list[Claim]]:
+    """Each method's claims, the broken files with what is wrong; of two that claim one place the later one."""
+    found = read_all("claims file", in_folders(HERE, FILE), read_claims, lambda path: path.parent.name)
+    owner: dict[str, str] = {}
+    for method, rows in list(found.usable.items()):
+        if twice := next((c.id for c in rows if c.id in owner), None):
+            found.refuse(method, GauntletError(
+                f"claim {twice!r} in two methods", expected="one place of a table, one claim",
+                where=f"methods/{owner[twice]} and methods/{method}", fix="keep it in one of them",
+            ))  # fmt: skip
+            continue
+        owner |= dict.fromkeys((c.id for c in rows), method)
+    return found
 
-    Raises:
-        GauntletError: a file does not validate, or two folders claim the same place of a table.
-    """
-    found: dict[str, Claim] = {}
-    for path in sorted(HERE.glob(f"*/{FILE}")):
-        for claim in read_claims(path):
-            if claim.id in found:
-                raise GauntletError(
-                    f"claim {claim.id!r} in two methods", expected="one place of a table, one claim",
-                    where=f"methods/{found[claim.id].method} and methods/{claim.method}", fix="keep it in one of them",
-                )  # fmt: skip
-            found[claim.id] = claim
-    return tuple(found.values())
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """Every claim of every usable file whose source and protocol are usable, in the order of folders and lines."""
+    rows = (claim for method in parts().usable.values() for claim in method)
+    return tuple(c for c in rows if c.source in sources() and c.protocol in reported_protocols())
 
 
 def to_csv(rows: list[Claim]) -> str:

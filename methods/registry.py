@@ -3,25 +3,23 @@
 `ttc@tecoa` composes: a test-time defence on the tower of a fine-tuned one.
 """
 
-import importlib
-import importlib.util
 import inspect
-import re
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from vlm_gauntlet.fixtures import outside
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.errors import GauntletError, unknown_name
+from vlm_gauntlet.fixtures.errors import GauntletError, reading
 from vlm_gauntlet.fixtures.files import sha256
+from vlm_gauntlet.fixtures.parts import Parts
 
 from .base import Defence
-from .card import MEASURED, Card
-
-HERE = Path(__file__).parent
-GROUP = "vlm_gauntlet.methods"
+from .card import Card
+from .data_files import building, files_digest, importing, remember
+from .discovery import discover
+from .state import state_digest
 
 
 @dataclass(frozen=True)
@@ -29,21 +27,21 @@ class Method:
     """A defence class with the deviations that a name chose: `clipure_cos+step=as_coded`.
 
     Args:
-        victim: the fine-tuned method on whose tower the defence stands: `tecoa` in `ttc@tecoa`.
+        tuned: the fine-tuned method on whose backbone the defence stands: `tecoa` in `ttc@tecoa`.
     """
 
     name: str
     defence: type[Defence]
     deviations: dict[str, str] = field(default_factory=dict)
-    victim: "Method | None" = None
+    tuned: "Method | None" = None
 
     @property
     def card(self) -> Card:
-        """The class's card; of a composition, with the victim's weights and no declared cost or time."""
+        """The class's card; of a composition, with the tuned method's weights and no declared cost or time."""
         card = self.defence.card
-        if self.victim is None:
+        if self.tuned is None:
             return card
-        below = self.victim.card
+        below = self.tuned.card
         undeclared = {"cost": None, "attack_cost": None, "timings": ()}
         return card.model_copy(update={"name": f"{card.name} on {below.name}", "weights": below.weights, **undeclared})
 
@@ -51,51 +49,52 @@ class Method:
     def label(self) -> str:
         """The name without the place that an external defence was found at."""
         own = _composed(self.name)[0].rpartition(":")[2]
-        return own if self.victim is None else f"{own}@{self.victim.label}"
+        return own if self.tuned is None else f"{own}@{self.tuned.label}"
 
     @property
     def digest(self) -> str:
-        """Digest of the name with its deviations, and of the method's code, card, switches and checkpoints."""
-        parts = [self.label, _sources_digest(Path(inspect.getfile(self.defence)))]
-        return sha256("\n".join([*parts, *([self.victim.digest] if self.victim else [])]).encode())
+        """Digest of the name with its deviations, and of the method's card, switches, checkpoints and other data."""
+        parts = [self.label, files_digest(self.defence)]
+        return sha256("\n".join([*parts, *([self.tuned.digest] if self.tuned else [])]).encode())
 
     def build(self, backbone: Backbone) -> Defence:
-        """Makes the defence on a backbone, or on the tower that the victim made of it."""
-        if self.victim is not None:
-            return self.defence.over(self.victim.build(backbone).tower, backbone, self.deviations)
-        return self.defence(backbone, deviations=self.deviations) if self.deviations else self.defence(backbone)
+        """Makes the defence on a backbone, or on the backbone that the tuned method made of it."""
+        with building(self.defence):
+            if self.tuned is not None:
+                return self.defence.over(self.tuned.build(backbone).tuned_backbone, backbone, self.deviations)
+            return self.defence(backbone, deviations=self.deviations) if self.deviations else self.defence(backbone)
+
+    def built_digest(self, defence: Defence, backbone: Backbone) -> str:
+        """The digest, joined with that of what `build` made on the backbone. The code is not in it: a cell names it."""
+        return sha256(f"{self.digest}\n{state_digest(defence, backbone)}".encode())
 
 
 @cache
-def _sources_digest(source: Path) -> str:
-    """Digest of the files that make a defence, read once: a later edit does not change what this process runs.
-
-    Not of MEASURED, which only tells of it: a new timing leaves old outcomes valid.
-    """
-    owned = (source.parent / "card.toml").is_file()
-    kinds = {".py", ".toml", ".safetensors"}
-    made_of = (p for p in source.parent.rglob("*") if p.suffix in kinds and p.name != MEASURED)
-    files = sorted(made_of) if owned else [source]
-    return sha256("\n".join(f"{p.name}:{sha256(p.read_bytes())}" for p in files).encode())
+def parts() -> Parts[type[Defence]]:
+    """Every registered defence by id, and what is wrong with those that cannot be used."""
+    return discover()
 
 
-@cache
 def methods() -> dict[str, type[Defence]]:
-    """Every registered defence by id: the folders of this package, then entry points; a clash names both."""
-    found: dict[str, type[Defence]] = {}
-    for card in sorted(HERE.glob("*/card.toml")):
-        module = importlib.import_module(f"vlm_gauntlet.methods.{card.parent.name}.method")
-        found[card.parent.name] = _only_defence(module, str(card.parent))
-    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
-        if entry.name in found:
-            raise GauntletError(
-                f"two methods called {entry.name!r}",
-                expected="one name, one method",
-                where=f"{inspect.getfile(found[entry.name])} and entry point {entry.value}",
-                fix="rename the entry point",
-            )
-        found[entry.name] = entry.load()
-    return found
+    """The usable defences by id: the folders of this package, then entry points."""
+    return parts().usable
+
+
+def unusable() -> dict[str, GauntletError]:
+    """Why the others cannot be used; `method(name)` raises the same."""
+    return parts().unusable
+
+
+def without_unusable(names: Sequence[str]) -> tuple[list[str], dict[str, GauntletError]]:
+    """Splits the names of a tier: those whose parts can be used, and why the others cannot."""
+    broken = {n: unusable()[part] for n in names for part in _parts_of(n) if part in unusable()}
+    return [n for n in names if n not in broken], broken
+
+
+def _parts_of(name: str) -> list[str]:
+    """`ttc+gate_off=zero@tecoa` -> `ttc`, `tecoa`."""
+    own, below = _composed(name)
+    return [own.split("+")[0], *(_parts_of(below) if below else [])]
 
 
 def method(name: str) -> Method:
@@ -104,16 +103,15 @@ def method(name: str) -> Method:
     Args:
         name: `<id>`, `<id>+<deviation>=<choice>...`, `<id>+as_coded` (every deviation as the official code has it),
             `package.module:Class` or `path/to/file.py:Class`; any of them followed by `@<fine-tuned method>`.
+
+    Raises:
+        GauntletError: nobody knows the name, or what has it cannot be used, and why.
     """
     own, below = _composed(name)
     stem, *switches = own.split("+")
-    if ":" in stem:
-        defence = _by_path(stem)
-    elif stem in methods():
-        defence = methods()[stem]
-    else:
-        raise unknown_name("method", stem, methods(), "--method")
-    _sources_digest(Path(inspect.getfile(defence)))  # now, beside the import
+    defence = _by_path(stem) if ":" in stem else parts().get(stem, "--method")
+    with reading("method", Path(inspect.getfile(defence)), expected="readable files", fix="restore them"):
+        remember(defence)
     return Method(name, defence, _choices(defence.card, switches, name), method(below) if below else None)
 
 
@@ -140,48 +138,11 @@ def _choices(card: Card, switches: list[str], name: str) -> dict[str, str]:
 
 
 def _by_path(address: str) -> type[Defence]:
-    place, _, attribute = address.rpartition(":")
-    try:
-        found = getattr(
-            _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place), attribute
-        )
-    except (ImportError, AttributeError, OSError) as error:
-        raise GauntletError(
-            f"no defence at {address!r}: {error}",
-            expected="package.module:Class or path/to/file.py:Class",
-            where="--method",
-            fix="check the spelling; a package must be importable from here",
-        ) from error
+    with importing():
+        found = outside.load(address, what="defence", where="--method")
     if not (isinstance(found, type) and issubclass(found, Defence)):
         raise GauntletError(
             f"{address!r} is {type(found).__name__}", expected="a subclass of vlm_gauntlet.methods.base.Defence",
             where="--method", fix="derive the class from Defence",
         )  # fmt: skip
     return found
-
-
-def _module_of_file(path: Path) -> object:
-    name = "vlm_gauntlet_external_" + re.sub(r"\W", "_", str(path.resolve()))
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None or not path.is_file():
-            raise FileNotFoundError(path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # before execution, as import does: inspect.getfile needs it
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
-
-
-def _only_defence(module: object, where: str) -> type[Defence]:
-    own = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Defence)
-           and v.__module__ == module.__name__]  # type: ignore[attr-defined]  # fmt: skip
-    if len(own) != 1:
-        raise GauntletError(
-            f"{len(own)} defences in method.py", expected="exactly one subclass of Defence", where=where,
-            fix="keep helpers private to other modules of the folder",
-        )  # fmt: skip
-    return own[0]

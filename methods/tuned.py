@@ -36,7 +36,7 @@ class TunedDefence(Defence):
         self.robust = backbone.tuned({name: mix_alpha * tensor for name, tensor in difference.items()})
 
     @property
-    def tower(self) -> Backbone:
+    def tuned_backbone(self) -> Backbone:
         """See Defence."""
         return self.robust
 

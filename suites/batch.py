@@ -3,66 +3,131 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vlm_gauntlet.attacks.adaptive.eot import input_gradient
 from vlm_gauntlet.attacks.balls import lp_norm
-from vlm_gauntlet.attacks.base import AttackResult
-from vlm_gauntlet.attacks.build import build_attack
+from vlm_gauntlet.attacks.base import Attack, Attacked
 from vlm_gauntlet.attacks.losses import cross_entropy
-from vlm_gauntlet.attacks.multimodal.ascent import PairAscent
-from vlm_gauntlet.attacks.multimodal.paired import Paired
-from vlm_gauntlet.attacks.multimodal.recipes import RECIPES
-from vlm_gauntlet.attacks.text.prompts import AttackedPrompts, attacked_prompts
+from vlm_gauntlet.attacks.registry import build
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.draws import Draws, key_of
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.fixtures.protocols import Protocol
+from vlm_gauntlet.fixtures.protocols import Gradient, Protocol
 from vlm_gauntlet.fixtures.records import Cost, Sample
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.victims import BoundDefence
 
 from .journal import BatchResult
 
-HALF = {"bf16": torch.bfloat16, "amp-fp16": torch.float16}
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What all batches of a cell share.
+
+    Args:
+        defence: what is attacked and scored.
+        undefended: the same backbone without a defence, what a transfer attack is made on.
+        prompts: the classes.
+        protocol: the attack, and how the defence is asked.
+        seed: of all random streams.
+    """
+
+    defence: Defence
+    undefended: Defence
+    prompts: PromptSet
+    protocol: Protocol
+    seed: int
+
+    @property
+    def target(self) -> Defence:
+        """The model that the attacker goes through."""
+        return self.undefended if self.protocol.threat.knowledge == "transfer" else self.defence
+
+    @property
+    def draws(self) -> int:
+        """How often each image is scored."""
+        return self.protocol.evaluation.scoring_draws if self.defence.card.randomised else 1
 
 
-def run_batch(
-    defence: Defence, undefended: Defence, prompts: PromptSet, batch: Batch, protocol: Protocol, seed: int
-) -> BatchResult:
+@dataclass
+class BatchContext:
+    """A batch under attack: see `attacks.base.Context`."""
+
+    evaluation: Evaluation
+    images: Tensor
+    labels: Tensor
+    keys: tuple[int, ...]
+
+    @property
+    def prompts(self) -> PromptSet:
+        """The clean prompts."""
+        return self.evaluation.prompts
+
+    @property
+    def deterministic(self) -> bool:
+        """See Context."""
+        return not self.evaluation.target.card.randomised
+
+    def victim(
+        self, gradient: Gradient = "direct", *, period: int = 0, prompts: PromptSet | None = None
+    ) -> BoundDefence:
+        """See Context."""
+        return BoundDefence(self.evaluation.target, prompts or self.prompts, self.keys, gradient, period)
+
+    @property
+    def known_backbone(self) -> Backbone:
+        """The backbone whose features an attacker of text reads: an adaptive one takes what the defence stands on.
+
+        Raises:
+            GauntletError: white-box, and the defence is more than a tuned backbone: the attack would not see it.
+        """
+        defence, protocol = self.evaluation.defence, self.evaluation.protocol
+        if protocol.threat.knowledge == "transfer" or defence.card.paradigm == "undefended":
+            return self.evaluation.undefended.backbone
+        if defence.offers("tuned_backbone"):
+            return defence.tuned_backbone
+        if protocol.threat.knowledge != "adaptive":
+            raise GauntletError(
+                f"{defence.card.id} is more than a tower: the attack on text reads the tower alone",
+                expected="the undefended model or a fine-tuned one", where=f"protocol {protocol.id}",
+                fix="use the protocol whose name says adaptive: it reads the tower that the defence stands on",
+            )  # fmt: skip
+        return defence.backbone
+
+
+def run_batch(evaluation: Evaluation, batch: Batch) -> BatchResult:
     """Attacks and scores a batch. The result depends on sample ids and seed, not on the batch's size or order.
 
-    Prompts are attacked once, whatever the image, as MMCoA tests it. Of the attacks on both images and text, Co-Attack,
-    SGA and DRA read the attacked prompt of the true class while they attack the image, a joint one reads all attacked
-    prompts; with any other the two do not meet before scoring (Sep-Attack).
+    Prompts are attacked once, whatever the image, as MMCoA tests it.
     """
+    defence, draws = evaluation.defence, evaluation.draws
     device = defence.backbone.device
     images, labels = batch.images.to(device), batch.labels.to(device)
-    randomised = defence.card.randomised
+    attack = build(evaluation.protocol)
+    keys = tuple(key_of(evaluation.seed, "attack", i) for i in batch.ids)
     with _metered(defence.backbone) as attack_cost:
-        text = _attack_text(defence, undefended, prompts, protocol)
-        result = _attack(defence, undefended, prompts, text, images, labels, batch.ids, protocol, seed)
-    draws = protocol.scoring_draws if randomised else 1
-    scoring = tuple(key_of(seed, "score", i) for i in batch.ids)
+        made = attack.attack_batch(BatchContext(evaluation, images, labels, keys)) if attack else Attacked()
+    scoring = tuple(key_of(evaluation.seed, "score", i) for i in batch.ids)
     with _metered(defence.backbone) as defence_cost:
-        clean, calm = _score(defence, images, labels, prompts, scoring, draws)
-    read, seen = text.prompts if text else prompts, result.images if result else images
-    attacked, moved = _score(defence, seen, labels, read, scoring, draws) if result or text else (clean, calm)
-    telemetry = {} if result is None else dict(result.telemetry)
-    if result is not None:
-        telemetry["batch_gap"] = _batch_gap(defence, images, prompts, scoring, calm)
-    # the losses of attacks on pairs are of another size than the cross-entropy: their gradients are not compared
-    if result is not None and protocol.threat.knowledge != "transfer" and protocol.attack not in RECIPES:
-        telemetry["undefended_gradient_norm"] = _undefended_gradient(undefended, prompts, images, labels)
-    if result is not None:
-        telemetry |= {"repaired": result.repaired.float(), "success": result.success.float()}
-    elif text is not None:  # no sentence leaves its budget: the search raises instead
+        clean, clean_logits = _score(evaluation, images, labels, evaluation.prompts, scoring)
+    adversarial = images if made.result is None else made.result.images
+    attacked, adversarial_logits = (
+        _score(evaluation, adversarial, labels, made.prompts or evaluation.prompts, scoring)
+        if made.result or made.prompts
+        else (clean, clean_logits)
+    )
+    telemetry = {} if attack is None else _telemetry(evaluation, attack, made, images, labels)
+    if made.result is not None:
+        telemetry["batch_gap"] = _batch_gap(evaluation, images, scoring, clean_logits)
+    elif made.prompts is not None:  # no sentence leaves its budget: the search raises instead
         telemetry |= {"repaired": torch.zeros_like(labels), "success": attacked < draws}
-        telemetry["unread_text"] = (calm == moved).all(1)
+        telemetry["unread_text"] = (clean_logits == adversarial_logits).all(1)
     return BatchResult(
         samples=tuple(
             Sample(id=i, label=int(y), clean=int(c), attacked=int(a))
@@ -77,90 +142,40 @@ def run_batch(
             seconds=defence_cost.seconds / draws,
         ),
         attack_cost=attack_cost.frozen(),
-        notes=(*(result.notes if result else ()), *(text.notes if text else ())),
+        notes=(*(made.result.notes if made.result else ()), *made.notes),
     )
 
 
-def _attack(
-    defence: Defence,
-    undefended: Defence,
-    prompts: PromptSet,
-    text: AttackedPrompts | None,
-    images: Tensor,
-    labels: Tensor,
-    ids: tuple[str, ...],
-    protocol: Protocol,
-    seed: int,
-) -> AttackResult | None:
-    target = undefended if protocol.threat.knowledge == "transfer" else defence
-    keys = tuple(key_of(seed, "attack", i) for i in ids)
-    attack = build_attack(protocol, deterministic=not target.card.randomised)
-    if attack is None:
-        return None
-    if isinstance(attack, PairAscent) and text is not None:
-        tower, read = _known_tower(defence, undefended, protocol), text.prompts
-        paired = Paired(tower, tower.text_features(read)[labels], lambda features: tower.classify(features, read))
-        return attack(paired, images, labels, keys)
-    period = protocol.eot if protocol.draws == "fixed" else 0
-    read = text.prompts if text is not None and protocol.joint else prompts
-    victim = BoundDefence(target, read, keys, protocol.gradient, period)
-    if protocol.labels == "pseudo":
-        with torch.no_grad():
-            labels = victim(images).argmax(1)
-    with torch.autocast(images.device.type, HALF.get(protocol.precision), enabled=protocol.precision in HALF):
-        return attack(victim, images, labels, keys)
-
-
-def _attack_text(
-    defence: Defence, undefended: Defence, prompts: PromptSet, protocol: Protocol
-) -> AttackedPrompts | None:
-    """The prompts that the attacker makes from the text tower he knows."""
-    if protocol.text is None:
-        return None
-    return attacked_prompts(_known_tower(defence, undefended, protocol), prompts, protocol.text)
-
-
-def _known_tower(defence: Defence, undefended: Defence, protocol: Protocol) -> Backbone:
-    """The tower whose features an attacker of text reads: an adaptive one takes what the defence stands on.
-
-    Raises:
-        GauntletError: white-box, and the defence is more than a tower: the attack would not see it.
-    """
-    if protocol.threat.knowledge == "transfer" or defence.card.paradigm == "undefended":
-        return undefended.backbone
-    if defence.offers("tower"):
-        return defence.tower
-    if protocol.threat.knowledge != "adaptive":
-        raise GauntletError(
-            f"{defence.card.id} is more than a tower: the attack on text reads the tower alone",
-            expected="the undefended model or a fine-tuned one", where=f"protocol {protocol.id}",
-            fix="use the protocol whose name says adaptive: it reads the tower that the defence stands on",
-        )  # fmt: skip
-    return defence.backbone
-
-
 def _score(
-    defence: Defence, images: Tensor, labels: Tensor, prompts: PromptSet, keys: tuple[int, ...], draws: int
+    evaluation: Evaluation, images: Tensor, labels: Tensor, prompts: PromptSet, keys: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """How many of the scoring draws are right, for each sample [B]; and the logits [B, K] of the first draw."""
     with torch.no_grad():
-        logits = [defence(images, prompts, draws=Draws(keys, call)) for call in range(draws)]
+        logits = [evaluation.defence(images, prompts, draws=Draws(keys, call)) for call in range(evaluation.draws)]
     return torch.stack([found.argmax(1) == labels for found in logits]).sum(0), logits[0]
 
 
-def _batch_gap(defence: Defence, images: Tensor, prompts: PromptSet, keys: tuple[int, ...], logits: Tensor) -> Tensor:
+def _telemetry(
+    evaluation: Evaluation, attack: Attack, made: Attacked, images: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    """What the attack on images recorded [B each]; and the undefended gradient, where the two compare."""
+    if made.result is None:
+        return {}
+    told = dict(made.result.telemetry)
+    if evaluation.protocol.threat.knowledge != "transfer" and attack.losses_compare:
+        victim = BoundDefence(evaluation.undefended, evaluation.prompts, (0,) * len(images))
+        gradient, _, _ = input_gradient(victim, images, labels, cross_entropy)
+        told["undefended_gradient_norm"] = lp_norm(gradient, "l2")
+    return told | {"repaired": made.result.repaired.float(), "success": made.result.success.float()}
+
+
+def _batch_gap(evaluation: Evaluation, images: Tensor, keys: tuple[int, ...], logits: Tensor) -> Tensor:
     """How far the first sample's logits move when it comes alone, as a fraction of their range [1]."""
     if len(images) == 1:
         return logits.new_zeros(1)
     with torch.no_grad():
-        alone = defence(images[:1], prompts, draws=Draws(keys[:1]))
+        alone = evaluation.defence(images[:1], evaluation.prompts, draws=Draws(keys[:1]))
     return (alone - logits[:1]).abs().max()[None] / (logits[0].max() - logits[0].min()).clamp_min(1e-6)
-
-
-def _undefended_gradient(undefended: Defence, prompts: PromptSet, images: Tensor, labels: Tensor) -> Tensor:
-    victim = BoundDefence(undefended, prompts, (0,) * len(images))
-    gradient, _, _ = input_gradient(victim, images, labels, cross_entropy)
-    return lp_norm(gradient, "l2")
 
 
 class _Meter:

@@ -7,7 +7,7 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.base import Defence
 
-from .running import CellPlan, plan
+from .cells import CellPlan, plan
 from .tiers import Tier
 
 UNDEFENDED_AT_MOST = 0.03

@@ -14,7 +14,7 @@ import pytest
 from vlm_gauntlet.fixtures.errors import GauntletError
 
 if TYPE_CHECKING:
-    from .running import CellPlan
+    from .cells import CellPlan
 
 MARKERS = {
     "fast": "CPU, minutes, the embedded ViT; sockets are blocked",
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="method id, id+deviation=choice, module:Class or file.py:Class; repeatable",
     )
     group.addoption("--dataset", action="append", metavar="NAME", help="data set; repeatable")
-    group.addoption("--protocol", action="append", metavar="ID", help="protocol id (`gauntlet protocols`); repeatable")
+    group.addoption("--protocol", action="append", metavar="ID", help="id (`gauntlet protocols`) or file; repeatable")
     group.addoption("--device", default="cpu", help="torch device (default: cpu)")
     group.addoption("--limit", type=int, metavar="N", help="first N samples of each data set")
     group.addoption("--seed", type=int, help="seed of attacks, defences and scoring (default: the tier's, 0)")
@@ -149,15 +149,20 @@ def _cells(config: pytest.Config, tier_name: str) -> list[object]:
 
 
 def cells_of(config: pytest.Config, tier_name: str) -> "list[CellPlan]":
-    """The cells of a tier, with this run's options in place of the tier's own."""
-    from .running import plan
+    """The cells of a tier, with this run's options in place of the tier's own.
+
+    A method of the tier that cannot be used has none; `test_parts.py` fails for it, in every tier.
+    """
+    from vlm_gauntlet.methods.registry import without_unusable
+
+    from .cells import plan
     from .tiers import tier
 
     chosen = tier(tier_name)
     seed = config.getoption("--seed")
     limit = config.getoption("--limit")
     return plan(
-        config.getoption("--method") or chosen.methods,
+        config.getoption("--method") or without_unusable(chosen.methods)[0],
         chosen.backbone,
         config.getoption("--dataset") or chosen.datasets,
         config.getoption("--protocol") or chosen.protocols,

@@ -3,13 +3,10 @@
 The attacker knows the tower (white-box). Every image is attacked, also one that was wrong before.
 """
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import cache
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
@@ -21,21 +18,23 @@ from vlm_gauntlet.attacks.multimodal.ascent import PairAscent
 from vlm_gauntlet.attacks.multimodal.pairs import attack_pairs
 from vlm_gauntlet.attacks.multimodal.recipes import recipe
 from vlm_gauntlet.attacks.text.reader import TextTower
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.attacks.text.sources.base import Source
 from vlm_gauntlet.attacks.text.sources.registry import build_source
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import load_backbone
+from vlm_gauntlet.fixtures.closure import code_digest, root_of
 from vlm_gauntlet.fixtures.datasets import Dataset, Example, dataset, to_tensor
 from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.fixtures.protocols import WordSwap
 from vlm_gauntlet.fixtures.records import Provenance
 from vlm_gauntlet.methods.registry import method
 
+from .keys import method_roots, with_architecture
 from .recall import Ranks, ranks
 from .retrieval_records import Features, RetrievalBatch, RetrievalCell, RetrievalJournal, RetrievalOutcome
-from .running import VERSIONS, code_digest, device_name, this_command
+from .running import device_name, this_command
+from .versions import versions_here
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _run(
         key=cell.key, cell=cell, image_to_text=to_text, text_to_image=to_image, captions_changed=changed,
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0), device=device_name(setting.device),
-            versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+            versions=dict(versions_here()),
             command=this_command(), batch_size=setting.batch_size,
         ),
     )  # fmt: skip
@@ -114,26 +113,22 @@ def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
     backbone = load_backbone(setting.backbone, setting.device)
     defence = chosen.build(backbone).to(setting.device)
     undefended = chosen.card.paradigm == "undefended"
-    if not undefended and not defence.offers("tower"):
+    if not undefended and not defence.offers("tuned_backbone"):
         raise GauntletError(
             f"{chosen.label} is more than a tower", expected="the undefended model or a fine-tuned one",
             where="--method", fix="retrieval compares features, and this method gives logits",
         )  # fmt: skip
-    tower = backbone if undefended else defence.tower
+    tower = backbone if undefended else defence.tuned_backbone
+    kind = type(recipe(setting.attack).make(float(setting.eps)))
+    roots = [__name__, *method_roots(chosen), root_of(kind)]
     cell = RetrievalCell(
-        method=chosen.label, method_digest=chosen.digest, backbone=backbone.name, backbone_digest=backbone.digest,
+        method=chosen.label, method_digest=chosen.built_digest(defence, backbone),
+        backbone=backbone.name, backbone_digest=backbone.digest,
         dataset=data.name, dataset_digest=data.digest, attack=setting.attack, eps=setting.eps, text=setting.text,
         text_source_digest=build_source(setting.text).digest, seed=setting.seed, limit=setting.limit,
-        code_digest=_digest(),
+        code_digest=with_architecture(code_digest(roots), backbone.name),
     )  # fmt: skip
     return tower, data, cell
-
-
-@cache
-def _digest() -> str:
-    """Of the code that every evaluation depends on."""
-    own = [sha256(Path(__file__).with_name(name).read_bytes()) for name in ("retrieval.py", "recall.py")]
-    return sha256("".join([code_digest(), *own]).encode())
 
 
 def _evaluate(

@@ -5,8 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.fixtures.protocols import ExactFraction, WordSwap
+from vlm_gauntlet.fixtures.protocols import ExactFraction
 from vlm_gauntlet.fixtures.records import Provenance
 
 from .recall import Ranks

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from vlm_gauntlet.attacks.build import build_attack
-from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, unknown_name
+from vlm_gauntlet.attacks.protocols import lost as lost_file
+from vlm_gauntlet.attacks.protocols import protocol, protocols, read_protocols
+from vlm_gauntlet.attacks.registry import as_reported, attack, build, choice
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, problems, unknown_name
 from vlm_gauntlet.fixtures.prompts import template_sets
-from vlm_gauntlet.fixtures.protocols import Protocol, protocols
-from vlm_gauntlet.fixtures.reported import CW, Component, ReportedProtocol, reported_protocols
+from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol
+from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, lost, reported_protocol, reported_protocols
 
 PREPROCESSING = {"resize-224-bicubic-crop": "resize-crop", "resize-256-bilinear-crop-224": "resize-256-crop"}
 PRECISION = ("fp32", "amp-fp16")
-# (Reported attack, modality), where our name of the attack on images is another.
-OURS = {("sep-attack", "both"): "pgd", (CW, "image"): "pgd"}
-SIGN_STEPS = ("pgd", "fgsm", "co-attack", "sga")
+SIGN_STEPS = ("pgd", "cw-pgd", "sep-attack", "fgsm", "co-attack", "sga")
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,12 @@ def runnable(reported: ReportedProtocol, dataset: str) -> Runnable:
         try:
             made = [_protocol(reported, dataset, c) for c in reported.components or (None,)]
             for protocol in made:
-                build_attack(protocol, deterministic=True)
+                build(protocol)
         except GauntletError as error:
             obstacles.append(f"{error.came} (expected {error.expected})")
         except ValueError as error:  # a value that our protocols do not have
-            obstacles.append(" ".join(str(error).split()))
+            obstacles.extend(problems(error))
     return Runnable(() if obstacles else tuple(made), tuple(obstacles))
-
-
-def our_attack(reported: ReportedProtocol, component: Component) -> str:
-    """What we call a reported attack: the one on images, where images and text are attacked apart."""
-    return OURS.get((component.attack, reported.modality), component.attack)
 
 
 def _obstacles(reported: ReportedProtocol) -> Iterator[str]:
@@ -68,19 +64,14 @@ def _obstacles(reported: ReportedProtocol) -> Iterator[str]:
 
 def reduction_matters(reported: ReportedProtocol, component: Component) -> bool:
     """Sign steps in fp32 do not see a positive factor of the loss: sum and mean over the batch step alike."""
-    steps = our_attack(reported, component) in SIGN_STEPS
+    steps = component.attack in SIGN_STEPS
     return not (steps and reported.norm == "linf" and reported.precision == "fp32")
 
 
 def _protocol(reported: ReportedProtocol, dataset: str, component: Component | None) -> Protocol:
-    fields: dict[str, object] = {} if component is None else component.model_dump(include=set(component.choices))
-    if component is not None and not reduction_matters(reported, component):
-        fields["reduction"] = "sum"
     several = component is not None and len(reported.components) > 1
     resolution = reported.resolution_for(dataset)
     return Protocol.model_validate({
-        **fields,
-        "attack": "none" if component is None else our_attack(reported, component),
         "id": f"{reported.id}:{component.attack}" if several and component else reported.id,
         "title": reported.title,
         "threat": {
@@ -88,25 +79,41 @@ def _protocol(reported: ReportedProtocol, dataset: str, component: Component | N
             "modality": "image" if component is None else reported.modality,
             "attack_resolution": "model" if component is None else resolution,
         },
-        "text": reported.text.model_dump() if reported.attacks_text else None,
-        "precision": reported.precision,
-        "prompts": reported.prompts,
-        "preprocessing": PREPROCESSING[reported.preprocessing],
+        "attack": choice(NO_ATTACK if component is None else component.attack, _parameters(reported, component),
+                         where=f"reported protocol {reported.id}"),
+        "evaluation": {"prompts": reported.prompts, "preprocessing": PREPROCESSING[reported.preprocessing]},
     })  # fmt: skip
 
 
+def _parameters(reported: ReportedProtocol, component: Component | None) -> dict[str, object]:
+    """What a source says of an attack, under the names that the attack gives to its parameters."""
+    if component is None:
+        return {}
+    stated = component.model_dump(include=set(component.choices))
+    if not reduction_matters(reported, component):
+        stated["reduction"] = "sum"
+    if reported.precision != "fp32":
+        stated["precision"] = reported.precision
+    if reported.attacks_text:
+        stated["text"] = reported.text.model_dump()
+    names = as_reported(attack(component.attack, where=f"reported protocol {reported.id}"))
+    return {names.get(name, name): value for name, value in stated.items()}
+
+
 def protocols_named(name: str, dataset: str) -> list[Protocol]:
-    """The protocols behind a name on a data set: one of ours, or those of a reported protocol.
+    """The protocols behind a name on a data set: one of ours, those of a reported protocol, or those of a file.
 
     Raises:
         UnavailableError: the reported protocol cannot run here, with the reasons.
         GauntletError: nobody knows the name, with near misses.
     """
-    if name in protocols():
-        return [protocols()[name]]
-    if name not in reported_protocols():
+    if name.endswith(".toml"):
+        return read_protocols(Path(name))
+    if name in protocols() or lost_file(name):
+        return [protocol(name)]
+    if name not in reported_protocols() and not lost(name):
         raise unknown_name("protocol", name, {*protocols(), *reported_protocols()}, "--protocol")
-    found = runnable(reported_protocols()[name], dataset)
+    found = runnable(reported_protocol(name), dataset)
     if found.obstacles:
         raise UnavailableError(
             f"reported protocol {name!r} does not run here", expected="every field known, every part built",

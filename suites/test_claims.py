@@ -3,12 +3,12 @@
 import pytest
 
 from vlm_gauntlet.fixtures.errors import UnavailableError
-from vlm_gauntlet.leaderboard.mini_claims import mini_verdicts
+from vlm_gauntlet.leaderboard.mini_verdicts import mini_verdicts
 from vlm_gauntlet.leaderboard.verdicts import Verdict, explained_by, verdicts
 from vlm_gauntlet.methods.claims import Claim, claims
 from vlm_gauntlet.suites.journal import Journal
+from vlm_gauntlet.suites.mini_claims import mini_claims, parts
 from vlm_gauntlet.suites.plugin import cells_of
-from vlm_gauntlet.suites.references import references
 from vlm_gauntlet.suites.running import run_cell
 
 BROKEN = ("below claim", "above claim", "failed")
@@ -37,7 +37,7 @@ def test_mini_claims(tier_name: str, journal: Journal, pytestconfig: pytest.Conf
     if tier_name not in ("fast", "mini"):
         pytest.skip("real CLIP has papers' claims instead of frozen ones")
     cells = {c.id: c for c in cells_of(pytestconfig, tier_name)}
-    frozen = [r for r in references() if r.id in cells]
+    frozen = [r for r in mini_claims() if r.id in cells]
     if not frozen:
         pytest.skip("no frozen outcome of this part of the matrix; gauntlet claims freeze makes them")
     outcomes = []
@@ -46,6 +46,7 @@ def test_mini_claims(tier_name: str, journal: Journal, pytestconfig: pytest.Conf
             outcomes.append(run_cell(cells[reference.id], journal))
         except UnavailableError:
             continue
+    assert not parts().unusable, [error.short for error in parts().unusable.values()]
     found = mini_verdicts(frozen, outcomes)
     assert any(v.comparison for v in found.values()) or not outcomes, "nothing was compared: freeze the outcomes again"
     broken = [v for v in found.values() if v.word in BROKEN or (v.word == "not checkable" and outcomes)]

@@ -17,15 +17,18 @@ from torch import Tensor, nn
 
 from vlm_gauntlet.attacks.balls import outside
 from vlm_gauntlet.attacks.base import Attack, Plain
-from vlm_gauntlet.attacks.build import ATTACKS, build_attack
 from vlm_gauntlet.attacks.losses import margin
+from vlm_gauntlet.attacks.pgd import PGD
+from vlm_gauntlet.attacks.protocols import protocols, varied
+from vlm_gauntlet.attacks.registry import as_reported, attack, attacks, build
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.attacks.text.search import attack_sentence
 from vlm_gauntlet.attacks.text.sources.base import Source
 from vlm_gauntlet.attacks.text.sources.registry import build_source
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import dataset
 from vlm_gauntlet.fixtures.errors import UnavailableError
-from vlm_gauntlet.fixtures.protocols import Protocol, WordSwap, protocols
+from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.methods.registry import method, methods
 from vlm_gauntlet.methods.victims import BoundDefence
 from vlm_gauntlet.suites.text_rules import broken_rules
@@ -43,9 +46,9 @@ GRADIENT_FREE = {"noise"}  # a control that may break nothing
 
 def image_protocols() -> Iterator[Protocol]:
     """One protocol for each attack on images and each ball that it knows."""
-    for name, info in ATTACKS.items():
-        known = [p for p in protocols().values() if p.attack == name and p.threat.modality == "image"]
-        for template, norm in ((known[0], norm) for norm in info.norms if known):
+    for name, kind in attacks().items():
+        known = [p for p in protocols().values() if p.attack.name == name and kind.info.modality == "image"]
+        for template, norm in ((known[0], norm) for norm in kind.info.norms if known):
             threat = template.threat.model_copy(update={"norm": norm})
             yield template.model_copy(update={"threat": threat, "id": f"{name}-{norm}"})
 
@@ -61,10 +64,12 @@ def recipe(request: pytest.FixtureRequest) -> Protocol:
 
 def attack_of(recipe: Protocol, eps: Fraction, *, steps: int = 3, restarts: int = 1) -> Attack:
     threat = recipe.threat.model_copy(update={"eps": eps})
-    made = build_attack(
-        recipe.model_copy(update={"threat": threat, "steps": steps, "restarts": restarts}), deterministic=True
-    )
+    names = as_reported(attack(recipe.attack.name))
+    budget = {names["steps"]: steps, **({"restarts": restarts} if restarts > 1 else {})}
+    made = build(varied(recipe.model_copy(update={"threat": threat}), **budget))
     assert made is not None
+    if isinstance(made, PGD):
+        made.stop = True
     return made
 
 
@@ -148,7 +153,7 @@ class Brightest(nn.Module):
 
 @given(seed=SEEDS)
 def test_an_unbounded_attack_breaks_everything(recipe: Protocol, seed: int) -> None:
-    if recipe.attack in GRADIENT_FREE:
+    if recipe.attack.name in GRADIENT_FREE:
         pytest.skip("a control without a search")
     images, model = pictures(seed), Brightest()
     bound = Fraction(1) if recipe.threat.norm == "linf" else Fraction(11)  # the box's diagonal is below 11
@@ -201,13 +206,13 @@ def test_more_steps_and_more_restarts_never_help_the_defender(seed: int) -> None
     assert (broken[0] <= broken[1]).all() and (broken[1] <= broken[2]).all()
 
 
-@pytest.mark.parametrize("blind", [n for n, p in PROTOCOLS.items() if p.threat.knowledge == "black-box"])
-def test_black_box_never_beats_white_box_by_more_than_noise(blind: str) -> None:
+@pytest.mark.parametrize("black_box", [n for n, p in PROTOCOLS.items() if p.threat.knowledge == "black-box"])
+def test_black_box_never_beats_white_box_by_more_than_noise(black_box: str) -> None:
     model, eps = Smooth(), Fraction(8, 255)
     images = torch.cat([pictures(seed) for seed in range(20)])
     labels, keys = model(images).argmax(1), tuple(range(len(images)))
     seeing = attack_of(PROTOCOLS["apgd-ce-linf"], eps, steps=20)(Plain(model), images, labels, keys).success
-    unseeing = attack_of(PROTOCOLS[blind], eps, steps=100)(Plain(model), images, labels, keys).success
+    unseeing = attack_of(PROTOCOLS[black_box], eps, steps=100)(Plain(model), images, labels, keys).success
     assert int(unseeing.sum()) <= int(seeing.sum()) + 2
     assert 5 < int(seeing.sum()) < len(images), "neither trivial nor hopeless, so that the comparison says something"
 
@@ -257,7 +262,7 @@ class Tempter:
 NAMES = ("cat", "dog", "t-shirt", "shirt", "ankle boot")
 SPOKEN = [*NAMES, "a", "The", "of", "photo", "boots", "it's", "small,", "(red)", "2nd"]
 SENTENCES = st.lists(st.sampled_from(SPOKEN), max_size=8).map(" ".join) | st.text(max_size=30)
-SWAPS = {f"{r.source}-{r.index_shift}": r for p in protocols().values() if (r := p.text)}
+SWAPS = {f"{r.source}-{r.index_shift}": r for p in protocols().values() if (r := getattr(build(p), "text", None))}
 RULES = st.fixed_dictionaries(
     {
         "candidates": st.integers(1, 12),

@@ -3,9 +3,10 @@
 import pytest
 
 from vlm_gauntlet.fixtures.errors import UnavailableError
+from vlm_gauntlet.suites.cells import CellPlan
+from vlm_gauntlet.suites.indicators import BROKEN_ATTACK
 from vlm_gauntlet.suites.journal import Journal
-from vlm_gauntlet.suites.reading import BROKEN_ATTACK
-from vlm_gauntlet.suites.running import CellPlan, run_cell
+from vlm_gauntlet.suites.running import run_cell
 
 
 def test_cell(cell_plan: CellPlan, journal: Journal) -> None:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.attacks.text.search import Attacked
 from vlm_gauntlet.attacks.text.sentence import Sentence, injected_names
 from vlm_gauntlet.attacks.text.stop_words import is_stop_word
-from vlm_gauntlet.fixtures.protocols import WordSwap
 
 
 def broken_rules(result: Attacked, rules: WordSwap, class_names: Sequence[str]) -> list[str]:

@@ -1,29 +1,40 @@
-"""Tiers: which methods, data sets and protocols run together, from `fixtures/data/tiers/*.toml`."""
+"""Tiers: which methods, data sets and protocols run together, from `fixtures/data/tiers/*.toml` or a file elsewhere.
 
-import tomllib
+A method enters a tier by what its card says: its cost, whether it is exemplary, which variants of it are worth a row.
+"""
+
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlm_gauntlet import fixtures
-from vlm_gauntlet.fixtures.errors import reading, unknown_name
+from vlm_gauntlet.attacks.protocols import inherited
+from vlm_gauntlet.fixtures.errors import reading
+from vlm_gauntlet.fixtures.parts import Parts, read_all
+from vlm_gauntlet.methods.card import Card
+from vlm_gauntlet.methods.registry import method, methods, without_unusable
+from vlm_gauntlet.methods.registry import parts as registered
 
 TIERS = ("fast", "mini", "nightly", "full")
+FOLDER = Path(next(iter(fixtures.__path__))) / "data" / "tiers"
 
 
 class Tier(BaseModel):
-    """One matrix. `methods` may carry deviations (`clipure_cos+as_coded`)."""
+    """One matrix."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     backbone: str
-    methods: tuple[str, ...]
+    named: tuple[str, ...] = Field(default=(), description="these, whatever their cards say; with switches")
+    exemplary: bool = Field(default=False, description="only methods that their cards call exemplary")
+    passes: int | None = Field(default=None, description="at most so many for one gradient of an adaptive attacker")
     datasets: tuple[str, ...]
-    protocols: tuple[str, ...]
+    protocols: tuple[str, ...] = Field(description="ids, or paths of protocol files")
     limit: int = Field(ge=1)
-    limits: dict[str, int] = Field(default={}, description="in place of limit for single methods, by name")
+    randomised_limit: int | None = Field(default=None, ge=1, description="in place of limit, for many draws")
     batch_size: int = Field(ge=1)
     seed: int = 0
     control_protocol: str = Field(description="under this white-box protocol the undefended model must break")
@@ -31,12 +42,55 @@ class Tier(BaseModel):
     gpu: bool = False
     network: bool = False
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods that run, variants included. What cannot be read may belong here: it is named, too."""
+        broken = sorted(registered().unusable.keys() - registered().outside)
+        return self.named or tuple([*(name for card in _cards() for name in self._names(card)), *broken])
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Other limits for single methods, by name."""
+        if self.randomised_limit is None:
+            return {}
+        usable, _ = without_unusable(self.methods)
+        return {name: self.randomised_limit for name in usable if method(name).card.randomised}
+
+    def _names(self, card: Card) -> Iterator[str]:
+        """The names by which a method enters: its own, and those of its variants."""
+        cost = card.attack_cost
+        affordable = self.passes is None or (cost is not None and cost.forward + cost.backward <= self.passes)
+        if affordable and cost is not None and (card.exemplary or not self.exemplary):
+            yield card.id
+            for variant in card.variants:
+                if variant.exemplary if self.exemplary else self.gpu or not variant.gpu:
+                    yield card.id + variant.name
+
+
+def _cards() -> list[Card]:
+    return [defence.card for _, defence in sorted(methods().items())]
+
+
+def read_tier(path: Path) -> Tier:
+    """The tier of a file.
+
+    Raises:
+        GauntletError: it does not validate.
+    """
+    with reading("tier file", path, expected="the fields of Tier", fix="compare with fixtures/data/tiers/fast.toml"):
+        return Tier.model_validate({"name": path.stem, **inherited(path, FOLDER)})
+
 
 @cache
+def parts() -> Parts[Tier]:
+    """The tiers of the house, the broken ones with what is wrong."""
+    return read_all("tier", [FOLDER / f"{name}.toml" for name in TIERS], read_tier, lambda path: path.stem)
+
+
 def tier(name: str) -> Tier:
-    """The tier with this name."""
-    if name not in TIERS:
-        raise unknown_name("tier", name, TIERS, "--tier")
-    path = Path(fixtures.__file__).parent / "data" / "tiers" / f"{name}.toml"
-    with reading("tier file", path, expected="the fields of Tier", fix="compare with fixtures/data/tiers/fast.toml"):
-        return Tier.model_validate({"name": name, **tomllib.loads(path.read_text())})
+    """The tier with this name, or of this file (`path/to/mine.toml`, which may have a `base`).
+
+    Raises:
+        GauntletError: nobody knows it, with near misses; or the file does not validate.
+    """
+    return read_tier(Path(name)) if name.endswith(".toml") else parts().get(name, "--tier")

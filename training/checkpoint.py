@@ -12,6 +12,7 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, reading
 from vlm_gauntlet.fixtures.files import read_weights
 from vlm_gauntlet.fixtures.packing import pack, unpack
+from vlm_gauntlet.fixtures.parts import is_there
 
 
 class Pin(BaseModel):
@@ -47,7 +48,7 @@ def read_pins(folder: Path) -> dict[str, Pin]:
     """
     path = folder / "checkpoints.toml"
     with reading("pins", path, expected="the fields of Pin", fix="restore the file from git"):
-        records = tomllib.loads(path.read_text()) if path.is_file() else {}
+        records = tomllib.loads(path.read_text(encoding="utf-8")) if is_there(path) else {}
         return {key: Pin.model_validate(record) for key, record in records.items()}
 
 

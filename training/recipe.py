@@ -218,8 +218,10 @@ def read_recipe(path: Path, deviations: Mapping[str, str] | None = None) -> Reci
 
 def _inherited(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path in above:
-        raise ValueError(f"{path.stem} stands on itself")
-    fields = tomllib.loads(path.read_text())
+        raise ValueError(f"{path.stem!r} stands on itself")
+    if above and not path.is_file():
+        raise ValueError(f"its base {path.stem!r} is none of {', '.join(recipe_names(path.parent))}")
+    fields = tomllib.loads(path.read_text(encoding="utf-8"))
     base = fields.pop("base", None)
     return fields if base is None else _merged(_inherited(path.with_name(f"{base}.toml"), (*above, path)), fields)
 

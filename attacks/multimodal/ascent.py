@@ -2,35 +2,49 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.errors import GauntletError
 
 from ..balls import lp_norm, project
-from ..base import Attack, AttackResult, Run
+from ..base import STRICT, Attack, Attacked, AttackResult, Context, Number, Run
+from ..text.prompts import attacked_prompts
+from ..text.rules import WordSwap
+from ..text.sources.registry import build_source
 from .paired import Paired
 
 
-@dataclass
+@dataclass(config=STRICT)
 class PairAscent(Attack):
     """L-inf sign steps on a `Paired` victim. The start is random: at the clean image some losses are flat.
 
     Args:
         steps: gradient steps.
         step_size: length of a step, as a fraction of eps.
+        text: how class prompts are attacked, where a classifier is attacked; captions have rules of their own.
     """
 
     aims_text: ClassVar[bool]
     """Whether sentences are attacked against the image, or away from what they were."""
 
-    steps: int = 10
-    step_size: float = 0.25
+    losses_compare: ClassVar[bool] = False
+
+    steps: Annotated[int, Field(ge=0)] = 10
+    step_size: Number = Fraction(1, 4)
+    random_start: Literal[True] = True
+    selection: Literal["final"] = "final"
+    restarts: Literal[1] = 1
+    reduction: Literal["sum"] = "sum"
+    labels: Literal["true"] = "true"
+    text: WordSwap | None = None
 
     @abstractmethod
     def guide(self, sentences: Tensor) -> Tensor:
@@ -40,13 +54,13 @@ class PairAscent(Attack):
     def loss(self, victim: Paired, images: Tensor, clean: Tensor, draws: Draws) -> Tensor:
         """What to maximise: images [B, 3, H, W] and the clean images' unit features [B, D] -> [B]."""
 
-    def viewpoint(self, victim: Paired, here: Tensor, before: Tensor, origin: Tensor, draws: Draws) -> Tensor:
+    def viewpoint(self, victim: Paired, here: Tensor, previous: Tensor, origin: Tensor, draws: Draws) -> Tensor:
         """Where the gradient of a step is taken [B, 3, H, W]; it is applied at `here`. Not asked for the first step.
 
         Args:
             victim: as the attacker knows it.
             here: the current images.
-            before: the images one step earlier.
+            previous: the images one step earlier.
             origin: the clean images.
             draws: random numbers that the loss does not share.
         """
@@ -55,6 +69,21 @@ class PairAscent(Attack):
     def text_aim(self, victim: Paired, origin: Tensor, result: AttackResult) -> Tensor:
         """What sentences leave once the images are attacked [B, D]: the features of the attacked image."""
         return victim.features(result.images)
+
+    @property
+    def source_digest(self) -> str:
+        """See Attack."""
+        return build_source(self.text).digest if self.text else ""
+
+    def attack_batch(self, context: Context) -> Attacked:
+        """See Attack: every class prompt once, then each image with an eye on the attacked prompt of its class."""
+        assert self.text is not None  # the registry refuses a protocol without it
+        tower = context.known_backbone
+        changed = attacked_prompts(tower, context.prompts, self.text)
+        guides = tower.text_features(changed.prompts)[context.labels]
+        victim = Paired(tower, guides, lambda features: tower.classify(features, changed.prompts))
+        result = self(victim, context.images, context.labels, context.keys)
+        return Attacked(result, changed.prompts, changed.notes)
 
     def perturb(self, run: Run) -> Tensor:
         """See Attack.
@@ -71,22 +100,22 @@ class PairAscent(Attack):
         with torch.no_grad():
             clean = victim.features(run.images)
         noise = Draws(run.keys).uniform(run.images, -self.eps, self.eps)
-        images = run.before = project(run.images + noise, run.images, norm=self.norm, eps=self.eps)
+        images = run.previous = project(run.images + noise, run.images, norm=self.norm, eps=self.eps)
         for step in range(self.steps):
             view, draws = images, Draws(run.keys, call=step + 1)
             if step > 0:  # below 0: streams of their own, so that looking around does not change the loss
-                view = self.viewpoint(victim, images, run.before, run.images, Draws(run.keys, call=-step))
+                view = self.viewpoint(victim, images, run.previous, run.images, Draws(run.keys, call=-step))
             gradient, values = slope(partial(self.loss, victim, clean=clean, draws=draws), view)
             if step == 0:
                 run.telemetry |= {"first_loss": values.float(), "gradient_norm": lp_norm(gradient, "l2")}
-            run.before, images = images, self._stepped(images, gradient, run.images)
+            run.previous, images = images, self._stepped(images, gradient, run.images)
         with torch.no_grad():
             run.telemetry["last_loss"] = self.loss(victim, images, clean, Draws(run.keys, call=1)).float()
         return images
 
     def _stepped(self, images: Tensor, gradient: Tensor, origin: Tensor) -> Tensor:
         """One sign step, put back into the ball around `origin`."""
-        moved = images + self.step_size * self.eps * gradient.sign()
+        moved = images + float(self.step_size) * self.eps * gradient.sign()
         return project(moved, origin, norm=self.norm, eps=self.eps)
 
 

@@ -1,20 +1,20 @@
 """Co-Attack on CLIP (Zhang et al. 2022, arXiv:2206.09391): the image leaves both itself and its attacked sentence."""
 
-from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.draws import Draws
 
+from ..base import STRICT, AttackInfo, Number
 from ..text.objectives import kl
 from .ascent import PairAscent
 from .paired import Paired
 
-STEPS = 10
 
-
-@dataclass
+@dataclass(config=STRICT)
 class CoAttack(PairAscent):
     """KL(image || attacked image) + alpha KL(attacked sentence || attacked image), unit features read as logits.
 
@@ -24,9 +24,16 @@ class CoAttack(PairAscent):
 
     aims_text: ClassVar[bool] = False
 
-    steps: int = STEPS
-    step_size: float = 1.25 / STEPS
-    alpha: float = 3.0
+    info = AttackInfo(
+        "co-attack",
+        "Images driven away from themselves and from their attacked sentence, in the tower's features",
+        "Zhang et al. 2022, arXiv:2206.09391",
+        ("linf",),
+        "both",
+    )
+
+    step_size: Number = Fraction(1, 8)  # 1.25 / 10 steps
+    alpha: Number = Fraction(3)
 
     def guide(self, sentences: Tensor) -> Tensor:
         """See PairAscent. The last: published code attacks an image once for each caption and keeps the last image."""
@@ -35,4 +42,4 @@ class CoAttack(PairAscent):
     def loss(self, victim: Paired, images: Tensor, clean: Tensor, draws: Draws) -> Tensor:
         """See PairAscent."""
         features = victim.features(images).double()
-        return kl(clean.double(), features) + self.alpha * kl(victim.guides.double(), features)
+        return kl(clean.double(), features) + float(self.alpha) * kl(victim.guides.double(), features)

@@ -9,21 +9,24 @@ previous image of the text is the iterate before the last.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
+from typing import Annotated
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.draws import Draws
 
-from ..base import AttackResult
+from ..base import STRICT, AttackInfo, AttackResult, Number
 from .ascent import slope
 from .paired import Paired
 from .sga import SGA
 
 
-@dataclass
+@dataclass(config=STRICT)
 class DRA(SGA):
     """SGA, with a gradient from elsewhere and sentences that do not fit one image alone.
 
@@ -32,14 +35,22 @@ class DRA(SGA):
         text_weights: of the similarity to the clean, the attacked and the previous image; (0, 1, 0) is SGA.
     """
 
-    combinations: int = 5
-    text_weights: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    info = AttackInfo(
+        "dra",
+        "SGA whose gradients are taken between the clean image and the last two iterates, in the tower's features",
+        "Gao et al., ECCV 2024",
+        ("linf",),
+        "both",
+    )
 
-    def viewpoint(self, victim: Paired, here: Tensor, before: Tensor, origin: Tensor, draws: Draws) -> Tensor:
+    combinations: Annotated[int, Field(ge=0)] = 5
+    text_weights: tuple[Number, Number, Number] = (Fraction(3, 5), Fraction(1, 5), Fraction(1, 5))
+
+    def viewpoint(self, victim: Paired, here: Tensor, previous: Tensor, origin: Tensor, draws: Draws) -> Tensor:
         """See PairAscent."""
         best, highest = here, here.new_full((len(here),), -torch.inf)
         for weights in self._weights(here, draws).unbind(1):
-            view = _mean(weights[..., None, None, None], (here, origin, before))
+            view = _mean(weights[..., None, None, None], (here, origin, previous))
             gradient, _ = slope(partial(self._away, victim), view)
             with torch.no_grad():
                 value = self._away(victim, self._stepped(view, gradient, origin))
@@ -50,9 +61,9 @@ class DRA(SGA):
 
     def text_aim(self, victim: Paired, origin: Tensor, result: AttackResult) -> Tensor:
         """See PairAscent. The similarity to a mean of features is the mean of the similarities."""
-        assert result.before is not None  # every PairAscent tells it
-        features = [victim.features(images) for images in (origin, result.images, result.before)]
-        return _mean(features[0].new_tensor(self.text_weights)[None, :, None], features)
+        assert result.previous is not None  # every PairAscent tells it
+        features = [victim.features(images) for images in (origin, result.images, result.previous)]
+        return _mean(features[0].new_tensor([float(weight) for weight in self.text_weights])[None, :, None], features)
 
     def _weights(self, images: Tensor, draws: Draws) -> Tensor:
         """Uniform on the simplex [B, combinations, 3]: the pieces of [0,1], cut at two uniform points."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.protocols import WordSwap
 
 from ..base import AttackResult
 from ..text.objectives import away_from_image

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.fixtures.protocols import WordSwap
 
-from .kept import kept
+from .cache import cached
 from .reader import TextTower
+from .rules import WordSwap
 from .search import Attacked, attack_sentence
 from .sources.base import Source
 from .sources.registry import build_source
@@ -62,11 +62,11 @@ def _told(prompts: PromptSet, sentences: Sequence[Attacked], source: Source) -> 
 
 @lru_cache(maxsize=8)
 def attacked_prompts(tower: Backbone, prompts: PromptSet, rules: WordSwap) -> AttackedPrompts:
-    """The same with the source that the rules name; made once for all cells, and kept on disk.
+    """The same with the source that the rules name; made once for all cells, and stored on disk.
 
     Raises:
         UnavailableError: the source's data or weights are not on this machine.
     """
     source = build_source(rules)
-    sentences = kept(tower, prompts, rules, source, lambda: attack_prompts(tower, prompts, rules, source).sentences)
+    sentences = cached(tower, prompts, rules, source, lambda: attack_prompts(tower, prompts, rules, source).sentences)
     return _told(prompts, sentences, source)

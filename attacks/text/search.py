@@ -7,8 +7,8 @@ Source: BERT-Attack (Li et al. 2020, arXiv:2004.09984), as Co-Attack (Zhang et a
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures.errors import ContractError
-from vlm_gauntlet.fixtures.protocols import WordSwap
 
 from .objectives import DISTANCES, Objective
 from .reader import Reader

@@ -42,7 +42,7 @@ class AOM(Defence):
         """Smooth and differentiable as it is; EOT averages the draws."""
         return self.forward(images, prompts)
 
-    def branches(self, images: Tensor, prompts: PromptSet) -> Sequence[tuple[float, Tensor]]:
+    def branch_logits(self, images: Tensor, prompts: PromptSet) -> Sequence[tuple[float, Tensor]]:
         """The two ends of the move; beyond alpha = 1 the start counts against its own class."""
         start, anchor = (self.backbone.classify(end, prompts) for end in self._ends(images))
         return (1 - self.alpha, start), (self.alpha, anchor)

@@ -26,7 +26,7 @@ class TTC(Defence):
         threshold: images with a relative drift tau below it are counterattacked.
         beta: sharpness of the weights over the iterates.
         norm: `linf`, or the `l2` branch that the official code carries unused.
-        gate_backbone: the original tower, which measures tau when `backbone` is a fine-tuned victim.
+        gate_backbone: the original tower, which measures tau when `backbone` is fine-tuned.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class TTC(Defence):
         return self._answer(identity_backward(self.counterattack, images), images, prompts)
 
     def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """Through the N steps, with second-order gradients. The gate stays hard: evading it is the alarm's part."""
+        """Through the N steps, with second-order gradients. The gate stays hard: `gate_margin` evades it."""
         return self._answer(self.counterattack(images, unroll=True), images, prompts)
 
-    def alarm(self, images: Tensor, prompts: PromptSet) -> Tensor:
+    def gate_margin(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """Threshold minus tau(x): an image that drifts enough is left alone but for the noise."""
         start = self._start(images)
         anchor = self.backbone.encode_image(images)

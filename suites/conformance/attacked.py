@@ -11,7 +11,7 @@ from vlm_gauntlet.attacks.base import AttackResult, Plain, Victim
 from vlm_gauntlet.attacks.indicators import dead_gradient
 from vlm_gauntlet.attacks.losses import cross_entropy
 from vlm_gauntlet.fixtures.draws import Draws
-from vlm_gauntlet.methods.base import ROUTES, Defence
+from vlm_gauntlet.methods.base import GRADIENTS, Defence
 
 from .bench import Bench
 from .report import Status
@@ -24,7 +24,7 @@ def check_parameters_survive_attack(bench: Bench) -> Answer:
     """Bit-identical parameters and buffers without `.grad` after an attack on the defence and on its surrogate."""
     defence = bench.defence()
     before = {name: tensor.clone() for name, tensor in _tensors(defence)}
-    for route in ROUTES:
+    for route in GRADIENTS:
         bench.attack(defence, route, steps=2)
     changed = [name for name, tensor in _tensors(defence) if not torch.equal(tensor, before[name])]
     graded = [name for name, tensor in _tensors(defence) if tensor.grad is not None]
@@ -94,8 +94,8 @@ def check_surrogate_has_forward_values(bench: Bench) -> Answer:
     """On the same draws `surrogate` returns the logits of `forward`; only its gradient may differ."""
     defence, prompts = bench.defence(), bench.material.prompts
     value = bench.logits(defence, bench.images, bench.keys)
-    for route, name in ROUTES.items():
-        through = defence(bench.images, prompts, draws=Draws(bench.keys), route=route).detach()
+    for route, name in GRADIENTS.items():
+        through = defence(bench.images, prompts, draws=Draws(bench.keys), gradient=route).detach()
         if not (gap := bench.differ(value, through)):
             continue
         return "fail", (

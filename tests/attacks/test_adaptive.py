@@ -48,17 +48,17 @@ def test_attention_can_be_differentiated_twice(tiny_backbone: Backbone, images: 
 
 @dataclass
 class Guard:
-    """Answers class 1 (wrong) for bright images, but an alarm on bright ones turns the answer back to class 0."""
+    """Answers class 1 (wrong) for bright images, but a gate on bright ones turns the answer back to class 0."""
 
     threshold: float = 0.2
 
-    def alarm(self, images: Tensor) -> Tensor:
+    def gate_margin(self, images: Tensor) -> Tensor:
         return self.threshold - images[:, 1].flatten(1).mean(1)  # acts where the green channel is dark
 
     def __call__(self, images: Tensor) -> Tensor:
         bright = images[:, 0].flatten(1).mean(1) - 0.5
         logits = torch.stack([-bright, bright], dim=1)
-        return torch.where((self.alarm(images) > 0)[:, None], torch.tensor([1.0, 0.0]), logits)
+        return torch.where((self.gate_margin(images) > 0)[:, None], torch.tensor([1.0, 0.0]), logits)
 
     def select(self, index: Tensor) -> "Guard":
         return self
@@ -85,12 +85,12 @@ def test_far_outside_the_gate_nothing_is_evaded() -> None:
 class Subtraction:
     """Twice a branch that red moves, less one that green moves; rounded, so that the mixture has no gradient."""
 
-    def branches(self, images: Tensor) -> list[tuple[float, Tensor]]:
+    def branch_logits(self, images: Tensor) -> list[tuple[float, Tensor]]:
         red, green = (images[:, c].flatten(1).mean(1) - 0.5 for c in (0, 1))
         return [(2.0, torch.stack([-red, red], 1)), (-1.0, torch.stack([-green, green], 1))]
 
     def __call__(self, images: Tensor) -> Tensor:
-        (more, red), (less, green) = self.branches(images)
+        (more, red), (less, green) = self.branch_logits(images)
         return (4 * (more * red + less * green)).round()
 
     def select(self, index: Tensor) -> "Subtraction":
@@ -111,14 +111,14 @@ def test_ttcs_alarm_says_which_images_it_counterattacks(
     tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
     always = TTC(tiny_backbone)
-    drift = always.threshold - always.listen(images, prompts, Draws(KEYS, 1))
+    drift = always.threshold - always.gate_margin_on(images, prompts, Draws(KEYS, 1))
     defence = TTC(tiny_backbone, {"gate_off": "zero"}, threshold=float(drift.median()))
-    alarm = defence.listen(images, prompts, Draws(KEYS, 1))
+    margin = defence.gate_margin_on(images, prompts, Draws(KEYS, 1))
     defence.draws = Draws(KEYS, 1)
     moved = (defence.counterattack(images) - images).abs().flatten(1).amax(1) > 0
-    assert torch.equal(alarm > 0, moved)
+    assert torch.equal(margin > 0, moved)
     assert 0 < int(moved.sum()) < len(images)
-    assert TTC.offers("alarm") and not RandomNoise.offers("alarm")
+    assert TTC.offers("gate_margin") and not RandomNoise.offers("gate_margin")
 
 
 def test_fixed_draws_repeat_and_fresh_ones_do_not(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:

@@ -25,7 +25,7 @@ def tiny(images: Tensor) -> Tensor:
 class Started(PGD):
     """PGD from the peer's own random start."""
 
-    def _start(self, run: Run, restart: int) -> Tensor:
+    def start(self, run: Run, restart: int) -> Tensor:
         return START
 
 

@@ -227,7 +227,7 @@ def test_an_image_that_rests_from_the_start_is_no_masked_gradient(toy):
     wrong = model(images).argmax(1) != labels
     attack = PGD("linf", 0.01, loss="boundary", random_start=False)
     result = run(attack, model, images, labels)
-    assert wrong.any() and torch.equal(result.telemetry["resting"].bool(), wrong)
+    assert wrong.any() and torch.equal(result.telemetry["saturated"].bool(), wrong)
     assert torch.equal(result.images[wrong], images[wrong])
 
     def fired(victim):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vlm_gauntlet.fixtures import reported, sources
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.methods.claims import COLUMNS, HERE, Claim, claims, read_claims, to_csv
+from vlm_gauntlet.methods.claims import COLUMNS, HERE, Claim, read_claims, to_csv
 
 GOOD = (HERE / "aom" / "claims.csv").read_text()
 HEADER = ",".join(COLUMNS)
@@ -40,8 +40,13 @@ def write(folder: Path, text: str | bytes) -> Path:
         (f"{HEADER}\n{row(value='101.5')}\n", "outside [0, 100] %", "line 2, column value", "see methods/claims.py"),
         (f"{HEADER}\n{row(value='-3')}\n", "outside [0, 100] %", "line 2, column value", "see"),
         (f"{HEADER}\n{row(value='-')}\n", "does not start with a number", "line 2, column value", "see"),
-        (f"{HEADER}\n{row(metric='accuracies')}\n", "Input should be", "line 2, column metric", "one of: accuracy"),
-        (f"{HEADER}\n{row(tag='rumour')}\n", "Input should be", "line 2, column tag", "one of: paper"),
+        (
+            f"{HEADER}\n{row(metric='accuracies')}\n",
+            "came 'accuracies'; expected 'accuracy'",
+            "line 2, column metric",
+            "one of: accuracy",
+        ),
+        (f"{HEADER}\n{row(tag='rumour')}\n", "came 'rumour'; expected 'paper'", "line 2, column tag", "one of: paper"),
         (f"{HEADER}\n{row(n='0')}\n", "greater than or equal to 1", "line 2, column n", "see"),
         (f"{HEADER}\n{row()}\n{row()}\n", "a second claim", "line 3, column row", "name table, row and column apart"),
         (f"{HEADER}\n{row()},more\n", f"{len(COLUMNS) + 1} fields", "line 2", "quoting those with commas"),
@@ -111,15 +116,6 @@ def test_a_bad_toml_names_its_file(tmp_path: Path, kind: str) -> None:
     with pytest.raises(GauntletError, match="titel") as caught:
         read(path)
     assert str(path) in caught.value.where
-
-
-def test_the_same_place_in_two_methods_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for method in ("one", "two"):
-        (tmp_path / method).mkdir()
-        (tmp_path / method / "claims.csv").write_text(f"{HEADER}\n{row()}\n")
-    monkeypatch.setattr("vlm_gauntlet.methods.claims.HERE", tmp_path)
-    with pytest.raises(GauntletError, match="in two methods"):
-        claims.__wrapped__()
 
 
 def test_the_printed_digits_say_the_rounding() -> None:

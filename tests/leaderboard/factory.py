@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
-from vlm_gauntlet.fixtures.protocols import WordSwap, protocol
+from vlm_gauntlet.attacks.protocols import protocol
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures.records import Cell, Cost, Indicator, Outcome, Provenance, Sample
 from vlm_gauntlet.suites.recall import Ranks
 from vlm_gauntlet.suites.retrieval_records import RetrievalCell, RetrievalOutcome

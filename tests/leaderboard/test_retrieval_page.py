@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.cli.main import app
-from vlm_gauntlet.fixtures.protocols import WordSwap
 from vlm_gauntlet.leaderboard.retrieval import RetrievalRow, retrieval_tables
 from vlm_gauntlet.leaderboard.retrieval_page import retrieval_latex, retrieval_text
 from vlm_gauntlet.leaderboard.site import build_site

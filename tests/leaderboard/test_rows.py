@@ -64,7 +64,7 @@ def test_different_samples_are_told_and_not_intersected() -> None:
     assert "--limit" in row.problem
 
 
-def test_newest_edition_stands_and_the_older_is_counted() -> None:
+def test_newest_version_stands_and_the_older_is_counted() -> None:
     row = only(outcome("0000", PGD, code="old", age_days=3), outcome("1111", PGD, code="new"))
     assert row.worst and row.worst.accuracy.value == 1.0 and row.left_out == 1
 

@@ -4,7 +4,9 @@ from fractions import Fraction
 
 import pytest
 
-from vlm_gauntlet.fixtures.protocols import Protocol
+from vlm_gauntlet.attacks.protocols import varied
+from vlm_gauntlet.attacks.registry import choice
+from vlm_gauntlet.fixtures.protocols import AttackChoice, Protocol
 from vlm_gauntlet.fixtures.records import Cell, Outcome
 from vlm_gauntlet.fixtures.reported import Component, reported_protocol
 from vlm_gauntlet.leaderboard.comparison import SeedSpread
@@ -80,14 +82,20 @@ def test_what_a_source_does_not_say_matches_nothing(protocol: str, word: str) ->
 @pytest.mark.parametrize(
     ("field", "value"),
     [("steps", 10), ("step_size", Fraction(1, 4)), ("restarts", 2), ("random_start", False), ("loss", "dlr"),
-     ("selection", "any-iterate"), ("prompts", "dataset"), ("preprocessing", "resize-crop"), ("attack", "apgd-ce"),
+     ("selection", "any-iterate"), ("prompts", "dataset"), ("preprocessing", "resize-crop"),
      ("gradient", "straight-through"), ("labels", "pseudo"), ("momentum", Fraction(1)), ("evasion", Fraction(1)),
      ("branches", Fraction(1))],
 )  # fmt: skip
 def test_a_near_match_is_shown_and_never_counts(field: str, value: object) -> None:
     of = claim()
     (own,) = runnable(reported_protocol(of.protocol), of.dataset).protocols
-    found = one(of, run(5000, 5000, of=of, protocol=own.model_copy(update={field: value})))
+    asked = own.evaluation.model_fields_set | {"prompts", "preprocessing"}
+    changed = (
+        own.model_copy(update={"evaluation": own.evaluation.model_copy(update={field: value})})
+        if field in asked
+        else varied(own, **{field: value})
+    )
+    found = one(of, run(5000, 5000, of=of, protocol=changed))
     assert found.word == "not run" and found.comparison is None
     assert [d.field for d in found.near[0].differences] == [field.replace("_", " ")]
     assert field.replace("_", " ") in found.reason
@@ -112,8 +120,8 @@ def test_words_are_compared_like_pixels(protocol: str) -> None:
     own = runnable(reported_protocol(protocol), of.dataset).protocols[0]
     assert "weights of real CLIP and of BERT" in one(of).reason
     assert one(of, run(2000, 5000, of=of)).word == "reproduced"
-    assert own.text is not None
-    corrected = own.model_copy(update={"text": own.text.model_copy(update={"index_shift": "corrected", "budget": 2})})
+    rules = {**own.attack.parameters["text"], "index_shift": "corrected", "budget": 2}
+    corrected = varied(own, text=rules)
     found = one(of, run(2000, 5000, of=of, protocol=corrected))
     assert found.word == "not run"
     shift, budget = map(str, found.near[0].differences)
@@ -123,14 +131,32 @@ def test_words_are_compared_like_pixels(protocol: str) -> None:
 def test_an_attack_on_images_alone_says_nothing_of_words() -> None:
     of = claim(protocol="mmcoa-sep-attack")
     images = runnable(reported_protocol("mmcoa-pgd-100"), of.dataset).protocols[0]
-    assert [d.field for d in one(of, run(2000, 5000, of=of, protocol=images)).near[0].differences] == ["modality"]
+    assert [d.field for d in one(of, run(2000, 5000, of=of, protocol=images)).near[0].differences] == [
+        "attack",
+        "modality",
+    ]
 
 
 def test_an_image_that_met_the_attacked_prompts_is_another_attack() -> None:
     of = claim(protocol="mmcoa-sep-attack")
     own = runnable(reported_protocol("mmcoa-sep-attack"), of.dataset).protocols[0]
-    joint = own.model_copy(update={"joint": True})
-    assert [d.field for d in one(of, run(2000, 5000, of=of, protocol=joint)).near[0].differences] == ["joint"]
+    joint = own.model_copy(update={"attack": choice("joint", own.attack.parameters, where="test")})
+    assert [d.field for d in one(of, run(2000, 5000, of=of, protocol=joint)).near[0].differences] == ["attack"]
+
+
+def test_another_attack_never_counts_and_its_own_parameters_are_told() -> None:
+    of = claim()
+    (own,) = runnable(reported_protocol(of.protocol), of.dataset).protocols
+    apgd = own.model_copy(update={"attack": choice("apgd-ce", {"steps": 100}, where="test")})
+    found = one(of, run(5000, 5000, of=of, protocol=apgd))
+    assert found.word == "not run" and "attack" in [d.field for d in found.near[0].differences]
+
+
+def test_an_attack_from_outside_matches_no_claim() -> None:
+    of = claim()
+    (own,) = runnable(reported_protocol(of.protocol), of.dataset).protocols
+    outside = own.model_copy(update={"attack": AttackChoice.model_validate({"name": "mine.py:Mine", "strength": 3})})
+    assert one(of, run(5000, 5000, of=of, protocol=outside)).word == "not run"
 
 
 def test_retrieval_is_sent_to_its_own_command() -> None:
@@ -205,7 +231,7 @@ def test_cw_is_told_from_pgd_by_loss_and_margin(monkeypatch: pytest.MonkeyPatch)
     of, (first, second) = claim(), runnable(two, "cifar10").protocols
     ce, margin = (run(2000, 5000, of=of, protocol=p) for p in (first, second))
     assert one(of, ce, margin).word == "reproduced" and one(of, margin).word == "not run"
-    flat = second.model_copy(update={"kappa": Fraction(1)})
+    flat = varied(second, kappa="1")
     near = one(of, ce, run(2000, 5000, of=of, protocol=flat)).near[0]
     assert list(map(str, near.differences)) == ["kappa: claimed 50, run 1"]
 

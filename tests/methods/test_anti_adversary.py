@@ -43,7 +43,7 @@ def test_the_attacker_gets_the_undefended_gradient(tiny_backbone: Backbone, imag
     """The first answer decides: an attack through the gradient at x + delta would overrate the defence."""
     inputs, labels = images.clone().requires_grad_(), torch.zeros(len(images), dtype=torch.long)
     defence = AntiAdversary(tiny_backbone)
-    through = defence(inputs, prompts, route="straight-through")
+    through = defence(inputs, prompts, gradient="straight-through")
     (seen,) = torch.autograd.grad(through.gather(1, labels[:, None]).sum(), inputs)
     (plain,) = torch.autograd.grad(tiny_backbone(inputs, prompts).gather(1, labels[:, None]).sum(), inputs)
     assert torch.allclose(seen, plain, atol=1e-4)

@@ -29,7 +29,7 @@ def test_batched_equals_the_loop_over_copies(tiny_backbone: Backbone, images: Te
 def test_branches_are_the_two_ends_with_the_signs_of_the_move(
     tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
-    (less, start), (more, anchor) = AOM(tiny_backbone).take_apart(images, prompts, Draws(KEYS, 1))
+    (less, start), (more, anchor) = AOM(tiny_backbone).branch_logits_on(images, prompts, Draws(KEYS, 1))
     assert (less, more) == (-0.5, 1.5)
     assert torch.allclose(start, tiny_backbone(images, prompts), atol=1e-4)
     noise = 0.05 * Draws(KEYS, 1).normal(images[:, None].expand(-1, 5, -1, -1, -1))

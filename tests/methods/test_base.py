@@ -126,7 +126,7 @@ def test_default_surrogate_is_bpda_through_the_whole_defence(
                 return 2 * self.backbone(images, prompts)
 
     defence, inputs = Blind(tiny_backbone), images.requires_grad_()
-    value = defence(inputs, prompts, route="straight-through")
+    value = defence(inputs, prompts, gradient="straight-through")
     assert torch.allclose(value, defence(inputs, prompts), atol=1e-5)
     (through,) = torch.autograd.grad(value.sum(), inputs)
     (plain,) = torch.autograd.grad(tiny_backbone(inputs, prompts).sum(), inputs)

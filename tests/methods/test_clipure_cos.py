@@ -42,7 +42,7 @@ def test_the_unrolled_route_restores_the_released_gradient(
     norms = {}
     for route in ("direct", "unrolled"):
         inputs = images[:2].clone().requires_grad_()
-        logits = released(inputs, prompts, route=route)  # type: ignore[arg-type]
+        logits = released(inputs, prompts, gradient=route)  # type: ignore[arg-type]
         (gradient,) = torch.autograd.grad(logits[:, 0].sum(), inputs)
         norms[route] = float(gradient.norm())
     assert norms["direct"] == 0 < norms["unrolled"]

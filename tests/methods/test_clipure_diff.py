@@ -12,7 +12,7 @@ from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Gradient
-from vlm_gauntlet.methods.base import ROUTES
+from vlm_gauntlet.methods.base import GRADIENTS
 from vlm_gauntlet.methods.clipure_diff.method import CLIPureDiff
 from vlm_gauntlet.methods.clipure_diff.prior import Condition, Prior
 from vlm_gauntlet.methods.clipure_diff.residual import ResidualPrior
@@ -31,9 +31,9 @@ def make(backbone: Backbone, prior: Prior, deviations: dict[str, str] | None = N
 
 
 def logits(
-    defence: CLIPureDiff, images: Tensor, prompts: PromptSet, call: int = 1, route: Gradient = "direct"
+    defence: CLIPureDiff, images: Tensor, prompts: PromptSet, call: int = 1, gradient: Gradient = "direct"
 ) -> Tensor:
-    return defence(images, prompts, draws=Draws(KEYS[: len(images)], call), route=route)
+    return defence(images, prompts, draws=Draws(KEYS[: len(images)], call), gradient=gradient)
 
 
 def purified(defence: CLIPureDiff, features: Tensor, keys: tuple[int, ...] = KEYS) -> Tensor:
@@ -145,8 +145,8 @@ def test_routes_have_one_value_and_gradients_of_their_own(
 ) -> None:
     for deviations in ({}, {"null": "dropped"}, RELEASED):
         defence, gradients = make(tiny_backbone, prior, deviations), {}
-        for route in ROUTES:
-            value = logits(defence, images, prompts, route=route)
+        for route in GRADIENTS:
+            value = logits(defence, images, prompts, gradient=route)
             assert torch.allclose(value, logits(defence, images, prompts), atol=1e-4), route
             victim = BoundDefence(defence, prompts, KEYS, route)
             gradients[route], _, _ = input_gradient(victim, images, torch.zeros(6, dtype=torch.long), cross_entropy)

@@ -190,7 +190,7 @@ def test_crops_lie_inside_and_keep_what_they_promise() -> None:
 
 def _gradient(defence: COLA, images: Tensor, prompts: PromptSet, route: str) -> Tensor:
     inputs = images.clone().requires_grad_()
-    loss = F.cross_entropy(defence(inputs, prompts, draws=Draws(KEYS, 1), route=route), torch.arange(6) % 5)
+    loss = F.cross_entropy(defence(inputs, prompts, draws=Draws(KEYS, 1), gradient=route), torch.arange(6) % 5)
     return torch.autograd.grad(loss, inputs)[0].flatten(1)
 
 

@@ -14,7 +14,7 @@ from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Gradient
-from vlm_gauntlet.methods.base import ROUTES, Defence
+from vlm_gauntlet.methods.base import GRADIENTS, Defence
 from vlm_gauntlet.methods.registry import method, methods
 from vlm_gauntlet.methods.victims import BoundDefence
 
@@ -48,12 +48,12 @@ def test_randomness_is_declared(defence: Defence, images: Tensor, prompts: Promp
 
 
 def test_a_surrogate_has_the_values_of_its_defence(defence: Defence, images: Tensor, prompts: PromptSet) -> None:
-    for route in ROUTES:
-        through = defence(images, prompts, draws=Draws(KEYS, 1), route=route)
+    for route in GRADIENTS:
+        through = defence(images, prompts, draws=Draws(KEYS, 1), gradient=route)
         assert torch.allclose(through, logits(defence, images, prompts), atol=1e-4), route
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", GRADIENTS)
 def test_an_attack_leaves_the_parameters_alone(
     route: Gradient, defence: Defence, images: Tensor, prompts: PromptSet
 ) -> None:
@@ -97,6 +97,6 @@ def test_every_switch_can_be_chosen(name: str, tiny_backbone: Backbone, images: 
     assert chosen.deviations[key] == value
     value = logits(chosen, images, prompts)
     assert value.shape == (6, 5)
-    for route in ROUTES:
-        through = chosen(images, prompts, draws=Draws(KEYS, 1), route=route)
+    for route in GRADIENTS:
+        through = chosen(images, prompts, draws=Draws(KEYS, 1), gradient=route)
         assert torch.allclose(through, value, atol=1e-4), route

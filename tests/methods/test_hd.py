@@ -51,7 +51,7 @@ def test_the_attackers_gradient_is_the_backbones_at_a_random_start(
 ) -> None:
     """And not at the end of the hedge, where the direct graph takes it."""
     defence, inputs = HedgeDefense(tiny_backbone), images.clone().requires_grad_()
-    logits = defence(inputs, prompts, draws=Draws(KEYS), route="straight-through")
+    logits = defence(inputs, prompts, draws=Draws(KEYS), gradient="straight-through")
     assert torch.allclose(logits, defence(images, prompts, draws=Draws(KEYS)), atol=1e-5)
     (found,) = torch.autograd.grad(logits[:, 0].sum(), inputs)
     draws = Draws(KEYS)

@@ -26,7 +26,7 @@ def features_of(backbone: Backbone, images: Tensor) -> Tensor:
 
 def gradient(defence: RTPT, images: Tensor, prompts: PromptSet, route: str = "straight-through") -> Tensor:
     inputs = images.clone().requires_grad_()
-    logits = defence(inputs, prompts, draws=Draws(KEYS, 1), route=route)
+    logits = defence(inputs, prompts, draws=Draws(KEYS, 1), gradient=route)
     return torch.autograd.grad(logits[:, 0].sum(), inputs)[0]
 
 

@@ -1,7 +1,6 @@
-"""Names find defences; wrong names say what was meant; a clash names both places."""
+"""Names find defences; wrong names say what was meant."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods import registry
 from vlm_gauntlet.methods.card import MEASURED, Cost, read_card
-from vlm_gauntlet.methods.registry import method, methods
+from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.methods.ttc.method import TTC
 
 EXTERNAL = '''
@@ -64,7 +63,27 @@ def test_external_file_and_what_it_must_hold(tmp_path: Path) -> None:
         method(f"{file}:NOT_A_DEFENCE")
     copy = tmp_path / "copy.py"
     copy.write_text(EXTERNAL + "\n# changed\n")
-    assert method(f"{copy}:Grey").digest != found.digest, "other code, other cell key"
+    assert method(f"{copy}:Grey").digest == found.digest, (
+        "code has a digest of its own in the cell: tests/suites/test_keys"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "came"),
+    [
+        ("def f(:\n", "defence that raises SyntaxError: invalid syntax"),
+        ("\n1 / 0\n", "defence that raises ZeroDivisionError"),
+        ("import sys\nsys.exit(3)\n", "defence that ends the program (SystemExit: 3)"),
+        ("import nowhere_at_all\n", "No module named 'nowhere_at_all'"),
+    ],
+)
+def test_an_external_file_that_does_not_load_is_one_clear_error(tmp_path: Path, text: str, came: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(GauntletError) as caught:
+        method(f"{file}:Mine")
+    assert came in caught.value.came
+    assert "line" in caught.value.where or caught.value.where == "--method"
 
 
 def test_measurements_are_on_the_card_and_in_no_digest(tmp_path: Path) -> None:
@@ -92,18 +111,6 @@ def test_a_measurement_cannot_change_the_card(tmp_path: Path) -> None:
     (folder / MEASURED).write_text("randomised = false\n")
     with pytest.raises(GauntletError, match="randomised"):
         read_card(folder)
-
-
-def test_a_clash_names_both_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    clash = SimpleNamespace(name="ttc", value="elsewhere.mod:Mine")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [clash])
-    methods.cache_clear()
-    try:
-        with pytest.raises(GauntletError, match=r"ttc/method\.py and entry point elsewhere"):
-            methods()
-    finally:
-        monkeypatch.undo()
-        methods.cache_clear()
 
 
 def test_folder_name_is_card_id(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.visual_prompts import TokenStatistics
-from vlm_gauntlet.methods.base import ROUTES
+from vlm_gauntlet.methods.base import GRADIENTS
 from vlm_gauntlet.methods.tapt.method import TAPT
 from vlm_gauntlet.methods.tapt.pretuned import DeepPrompts, Pretuned, untrained
 from vlm_gauntlet.methods.tapt.train import PromptTraining, clean_statistics
@@ -37,7 +37,7 @@ def defence(backbone: Backbone, images: Tensor, variant: str = "V", seed: int = 
 
 
 def logits(chosen: TAPT, images: Tensor, prompts: PromptSet, route: str = "direct") -> Tensor:
-    return chosen(images, prompts, draws=Draws(KEYS[: len(images)], 1), route=route)
+    return chosen(images, prompts, draws=Draws(KEYS[: len(images)], 1), gradient=route)
 
 
 def tuned(chosen: TAPT, images: Tensor, prompts: PromptSet) -> DeepPrompts:
@@ -46,13 +46,13 @@ def tuned(chosen: TAPT, images: Tensor, prompts: PromptSet) -> DeepPrompts:
 
 
 @pytest.mark.parametrize("variant", ["V", "VLI"])
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", GRADIENTS)
 def test_a_sample_does_not_see_its_neighbours(
     variant: str, route: str, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
     chosen = defence(tiny_backbone, images, variant)
     whole = logits(chosen, images, prompts, route)
-    alone = [chosen(images[i : i + 1], prompts, draws=Draws((k,), 1), route=route) for i, k in enumerate(KEYS)]
+    alone = [chosen(images[i : i + 1], prompts, draws=Draws((k,), 1), gradient=route) for i, k in enumerate(KEYS)]
     assert torch.allclose(whole, torch.cat(alone), atol=1e-4)
 
 
@@ -138,7 +138,7 @@ def test_an_attack_leaves_no_trace(variant: str, tiny_backbone: Backbone, images
     chosen = defence(tiny_backbone, images, variant)
     before = {n: t.clone() for n, t in [*chosen.named_parameters(), *chosen.named_buffers()]}
     start = {n: t.clone() for n, t in chosen.pretuned.tensors.items()}
-    for route in ROUTES:
+    for route in GRADIENTS:
         inputs = images.clone().requires_grad_()
         torch.autograd.grad(logits(chosen, inputs, prompts, route).sum(), inputs)
     for name, tensor in [*chosen.named_parameters(), *chosen.named_buffers()]:

@@ -100,7 +100,7 @@ def test_the_surrogate_is_the_gradient_of_the_tuned_model(
     tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
     defence, inputs = TPT(tiny_backbone), images.clone().requires_grad_()
-    logits = defence(inputs, prompts, draws=Draws(KEYS, 1), route="straight-through")
+    logits = defence(inputs, prompts, draws=Draws(KEYS, 1), gradient="straight-through")
     (through,) = torch.autograd.grad(logits[:, 0].sum(), inputs)
     tuned = tuned_text_features(
         tiny_backbone, prompts, features_of(tiny_backbone, images), marginal_entropy, share=0.1, lr=5e-3
@@ -115,7 +115,7 @@ def test_the_sample_before_leaves_no_trace(tiny_backbone: Backbone, images: Tens
     hooks = [len(m._forward_hooks) for m in tiny_backbone.modules()]
     defence = TPT(tiny_backbone)
     first = defence(images, prompts, draws=Draws(KEYS))
-    defence(1 - images, prompts, route="unrolled")
+    defence(1 - images, prompts, gradient="unrolled")
     assert torch.equal(defence(images, prompts, draws=Draws(KEYS)), first)
     assert all(torch.equal(p, before[n]) and p.grad is None for n, p in tiny_backbone.named_parameters())
     assert [len(m._forward_hooks) for m in tiny_backbone.modules()] == hooks

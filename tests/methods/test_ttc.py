@@ -90,7 +90,7 @@ def test_surrogate_is_the_gradient_at_the_counterattacked_image(
 ) -> None:
     defence, inputs = TTC(tiny_backbone, threshold=1e9), images.clone().requires_grad_()
     (through,) = torch.autograd.grad(
-        defence(inputs, prompts, draws=Draws(KEYS, 1), route="straight-through").sum(), inputs
+        defence(inputs, prompts, draws=Draws(KEYS, 1), gradient="straight-through").sum(), inputs
     )
     there = (images + counter(defence, images)).requires_grad_()
     (expected,) = torch.autograd.grad(tiny_backbone(there, prompts).sum(), there)

@@ -6,28 +6,30 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.attacks.protocols import protocol, varied
 from vlm_gauntlet.attacks.text.prompts import attacked_prompts
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Batch, dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.fixtures.protocols import Protocol, protocol
+from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.methods.registry import method
-from vlm_gauntlet.suites.batch import run_batch
+from vlm_gauntlet.suites.batch import Evaluation, run_batch
 from vlm_gauntlet.suites.journal import BatchResult
 
 NAMES = ("co-attack", "sga", "dra")
 
 
 def recipe(name: str, knowledge: str = "white-box", steps: int = 2) -> Protocol:
-    return protocol(f"{name}-char-1-{knowledge}-linf-4-255").model_copy(update={"steps": steps})
+    return varied(protocol(f"{name}-char-1-{knowledge}-linf-4-255"), steps=steps)
 
 
 def run(defence: str, backbone: Backbone, prompts: PromptSet, images: Tensor, how: Protocol) -> BatchResult:
     batch = Batch(tuple(f"s{i}" for i in range(len(images))), images, torch.arange(len(images)) % len(prompts))
     undefended = method("undefended").build(backbone)
-    return run_batch(method(defence).build(backbone), undefended, prompts, batch, how, 0)
+    return run_batch(Evaluation(method(defence).build(backbone), undefended, prompts, how, 0), batch)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,12 +37,12 @@ def test_a_trained_model_falls(name: str) -> None:
     backbone, data = load_backbone("miniclip-vit"), dataset("digits")
     (batch,) = data.batches(limit=6, batch_size=6, size=backbone.image_size)
     undefended = method("undefended").build(backbone)
-    result = run_batch(undefended, undefended, data.prompts, batch, recipe(name, steps=10), 0)
+    result = run_batch(Evaluation(undefended, undefended, data.prompts, recipe(name, steps=10), 0), batch)
     clean, attacked = (sum(getattr(s, which) for s in result.samples) for which in ("clean", "attacked"))
     assert clean >= 3 > attacked
     assert not any(result.telemetry["repaired"])
     assert "undefended_gradient_norm" not in result.telemetry
-    read = attacked_prompts(backbone, data.prompts, recipe(name).text).prompts  # type: ignore[arg-type]
+    read = attacked_prompts(backbone, data.prompts, WordSwap(source="characters")).prompts
     assert any(read.digest[:16] in note for note in result.notes)
 
 

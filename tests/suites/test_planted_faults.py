@@ -11,11 +11,11 @@ from vlm_gauntlet.attacks.base import AttackResult, Plain, Run
 from vlm_gauntlet.attacks.indicators import attack_indicators
 from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.attacks.text import search
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.attacks.text.search import Attacked, attack_sentence
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import ContractError, GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.fixtures.protocols import WordSwap
 from vlm_gauntlet.leaderboard.rows import rows
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method
@@ -55,8 +55,8 @@ class NoClip(PGD):
 class FlippedSign(PGD):
     """Descends the loss."""
 
-    def _step(self, gradient: Tensor) -> Tensor:
-        return -super()._step(gradient)
+    def step(self, direction: Tensor) -> Tensor:
+        return -super().step(direction)
 
 
 def test_nothing_fires_on_an_honest_attack() -> None:

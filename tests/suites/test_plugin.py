@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.suites.running import plan
+from vlm_gauntlet.suites.cells import plan
 from vlm_gauntlet.suites.tiers import TIERS, tier
 
 pytest_plugins = ["pytester"]

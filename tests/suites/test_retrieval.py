@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from vlm_gauntlet import fixtures
 from vlm_gauntlet.attacks.multimodal.pairs import attack_pairs
 from vlm_gauntlet.attacks.multimodal.recipes import RECIPES
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.cli.main import app
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.protocols import WordSwap
 from vlm_gauntlet.suites import retrieval
 from vlm_gauntlet.suites.recall import KS, ranks
 from vlm_gauntlet.suites.retrieval import Setting, run_retrieval

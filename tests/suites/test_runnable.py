@@ -7,11 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from vlm_gauntlet.attacks.protocols import protocol
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures import prompts as prompts_module
 from vlm_gauntlet.fixtures.datasets import dataset, to_tensor
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.prompts import template, template_sets
-from vlm_gauntlet.fixtures.protocols import Protocol, WordSwap, protocol
+from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.reported import (
     Component,
     ReportedProtocol,
@@ -35,8 +37,9 @@ def with_component(**fields: object) -> ReportedProtocol:
 def test_fields_are_carried_over() -> None:
     (small,) = runnable(KNOWN, "cifar10").protocols
     (large,) = runnable(KNOWN, "dtd").protocols
-    assert (small.attack, small.steps, small.step_size, small.threat.eps) == ("pgd", 100, 1, Fraction(1, 255))
-    assert (small.prompts, small.preprocessing) == ("tecoa", "resize-256-crop")
+    assert (small.attack.name, small.threat.eps) == ("pgd", Fraction(1, 255))
+    assert small.attack.parameters == {"steps": 100, "step_size": "1"}
+    assert (small.evaluation.prompts, small.evaluation.preprocessing) == ("tecoa", "resize-256-crop")
     assert (small.threat.attack_resolution, large.threat.attack_resolution) == ("native", "model")
 
 
@@ -54,8 +57,8 @@ def test_one_protocol_a_component() -> None:
     [
         (changed(knowledge="unknown", prompts="unknown"), "the source does not say: knowledge, prompts"),
         (with_component(steps="unknown"), "the source does not say: pgd.steps"),
-        (changed(modality="text"), "bert-attack is the attack where text alone is attacked"),
-        (changed(modality="image", components=reported_protocol("mmcoa-sep-attack").components), "'sep-attack'"),
+        (changed(modality="text"), "unknown parameter of pgd 'text'"),
+        (changed(modality="image", components=reported_protocol("mmcoa-sep-attack").components), "sep-attack: text"),
         (changed(prompts="captions"), "`gauntlet retrieval`"),
         (changed(defect="its code is lost"), "its code is lost"),
         (with_component(random_start="one-sided"), "a random start in [0, eps] is not built"),
@@ -65,8 +68,8 @@ def test_one_protocol_a_component() -> None:
         (changed(prompts="learned"), "prompts 'learned'"),
         (changed(preprocessing="squash"), "preprocessing 'squash'"),
         (changed(knowledge="adaptive"), "adaptive"),
-        (with_component(attack="bert-attack"), "bert-attack is the attack where text alone is attacked"),
-        (with_component(attack="apgd-ce"), "reduction = mean (expected reduction = sum"),
+        (with_component(attack="bert-attack"), "bert-attack: text"),
+        (with_component(attack="apgd-ce"), "reduction: came 'mean'; expected 'sum'"),
     ],
 )
 def test_obstacles_are_said(reported: ReportedProtocol, said: str) -> None:
@@ -76,27 +79,26 @@ def test_obstacles_are_said(reported: ReportedProtocol, said: str) -> None:
 
 def test_autocast_and_a_mean_loss_are_run_as_reported() -> None:
     (made,) = runnable(changed(precision="amp-fp16"), "cifar10").protocols
-    assert (made.precision, made.reduction) == ("amp-fp16", "mean")
-    assert runnable(KNOWN, "cifar10").protocols[0].reduction == "sum"
+    assert made.attack.parameters.items() >= {"precision": "amp-fp16", "reduction": "mean"}.items()
+    assert "reduction" not in runnable(KNOWN, "cifar10").protocols[0].attack.parameters
     assert {"ttc-pgd-10-linf-1-255", "tecoa-clean"} <= {
         n for n, r in reported_protocols().items() if runnable(r, "dtd").protocols
     }
 
 
 AS_CODED = {
-    "source": "masked-lm", "index_shift": "as_coded", "candidates": 10, "budget": 1, "stop_words": "case-sensitive",
-    "distance": "kl", "forbid_class_names": False, "max_length": 30,
+    "source": "masked-lm", "index_shift": "as_coded", "stop_words": "case-sensitive", "forbid_class_names": False,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "attacked", "fields"),
     [
-        ("mmcoa-bert-attack", {"norm": "none", "eps": "0", "modality": "text"}, {"attack": "bert-attack"}),
+        ("mmcoa-bert-attack", {"norm": "none", "eps": "0", "modality": "text"}, {"name": "bert-attack"}),
         (
             "mmcoa-sep-attack",
             {"norm": "linf", "eps": "1/255", "modality": "both"},
-            {"attack": "pgd", "steps": 100, "step_size": "1", "random_start": True, "loss": "ce"},
+            {"name": "sep-attack", "steps": 100, "step_size": "1"},
         ),
     ],
 )
@@ -104,8 +106,10 @@ def test_attacks_on_words_become_ours_field_by_field(
     name: str, attacked: dict[str, object], fields: dict[str, object]
 ) -> None:
     threat = {**attacked, "knowledge": "white-box", "attack_resolution": "native"}
-    shared = {"title": reported_protocol(name).title, "prompts": "tecoa", "preprocessing": "resize-256-crop"}
-    wanted = Protocol.model_validate({"id": name, **shared, **fields, "threat": threat, "text": AS_CODED})
+    wanted = Protocol.model_validate({
+        "id": name, "title": reported_protocol(name).title, "threat": threat, "attack": {**fields, "text": AS_CODED},
+        "evaluation": {"prompts": "tecoa", "preprocessing": "resize-256-crop"},
+    })  # fmt: skip
     assert runnable(reported_protocol(name), "cifar10").protocols == (wanted,)
 
 
@@ -141,9 +145,8 @@ def test_a_swap_is_reported_in_the_fields_of_ours() -> None:
 
 def test_cw_of_this_field_is_pgd_on_a_margin() -> None:
     (made,) = runnable(with_component(attack="cw-pgd", loss="cw", kappa=Fraction(50)), "dtd").protocols
-    assert (made.attack, made.loss, made.kappa, made.reduction) == ("pgd", "cw", 50, "sum")
+    assert (made.attack.name, made.attack.parameters) == ("cw-pgd", {"steps": 100, "step_size": "1"})
     assert not reduction_matters(KNOWN, KNOWN.components[0].model_copy(update={"attack": "cw-pgd"}))
-    assert runnable(KNOWN, "dtd").protocols[0].kappa == 0
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,18 @@ from PIL import Image
 from torch import Tensor
 
 from vlm_gauntlet.attacks.pgd import PGD
+from vlm_gauntlet.attacks.protocols import protocol, varied
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import Dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.fixtures.protocols import protocol
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method, method
-from vlm_gauntlet.suites import running
-from vlm_gauntlet.suites.batch import run_batch
+from vlm_gauntlet.suites import cells, running
+from vlm_gauntlet.suites.batch import Evaluation, run_batch
+from vlm_gauntlet.suites.cells import CellPlan, plan
 from vlm_gauntlet.suites.journal import Journal
-from vlm_gauntlet.suites.running import CellPlan, plan, run_cell
+from vlm_gauntlet.suites.running import run_cell
 
 N = 10
 
@@ -51,8 +52,8 @@ def tiny_set(tmp_path: Path) -> Dataset:
 @pytest.fixture
 def cell(monkeypatch: pytest.MonkeyPatch, tiny_backbone: Backbone, tiny_set: Dataset) -> CellPlan:
     """Random noise against PGD, through the whole path of a cell: a randomised defence if there is one."""
-    monkeypatch.setattr(running, "load_backbone", lambda name, device: tiny_backbone)
-    monkeypatch.setattr(running, "dataset", lambda name: tiny_set)
+    monkeypatch.setattr(cells, "load_backbone", lambda name, device: tiny_backbone)
+    monkeypatch.setattr(cells, "dataset", lambda name: tiny_set)
     (made,) = plan(["rn"], "tiny", ["noise"], ["pgd-10-white-box-linf-8-255"], limit=N, batch_size=4)
     return made
 
@@ -80,7 +81,7 @@ def test_a_killed_run_loses_at_most_the_batch_in_flight(
     cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
 ) -> None:
     recipe = protocol(f"{attack}-linf-8-255")
-    cell = replace(cell, protocol=recipe.model_copy(update={"steps": 2, "eot": min(recipe.eot, 2)}))
+    cell = replace(cell, protocol=varied(recipe, steps=2, **({"eot": 2} if "rand" in attack else {})))
     undisturbed = run_cell(cell, Journal(tmp_path / "whole"))
     journal, ran = Journal(tmp_path / "killed"), []
 
@@ -145,7 +146,7 @@ def test_an_attack_in_autocast_leaves_nothing_of_itself_in_the_scoring(
     cell: CellPlan, tiny_backbone: Backbone, tmp_path: Path
 ) -> None:
     tiny_backbone._text_cache.clear()
-    half = replace(cell, protocol=cell.protocol.model_copy(update={"precision": "amp-fp16"}))
+    half = replace(cell, protocol=varied(cell.protocol, precision="amp-fp16"))
     outcome = run_cell(half, Journal(tmp_path / "half"))
     assert {weights.dtype for weights in tiny_backbone._text_cache.values()} == {torch.float32}
     usual = run_cell(cell, Journal(tmp_path / "full"))
@@ -153,7 +154,7 @@ def test_an_attack_in_autocast_leaves_nothing_of_itself_in_the_scoring(
 
 
 def test_a_mean_loss_puts_the_batch_size_into_the_key(cell: CellPlan) -> None:
-    averaged = replace(cell, protocol=cell.protocol.model_copy(update={"reduction": "mean"}))
+    averaged = replace(cell, protocol=varied(cell.protocol, reduction="mean"))
     assert cell.load()[2].batch_size is None
     assert averaged.load()[2].batch_size == cell.batch_size
 
@@ -180,7 +181,7 @@ def test_a_pseudo_label_is_the_models_own_answer(
     undefended, prompts = method("undefended").build(tiny_backbone), tiny_set.prompts
     batch = next(tiny_set.batches(limit=N, batch_size=N, size=16))
     for name in ("pgd-10-transfer-linf-8-255", "pgd-10-pseudo-transfer-linf-8-255"):
-        run_batch(undefended, undefended, prompts, batch, protocol(name), 0)
+        run_batch(Evaluation(undefended, undefended, prompts, protocol(name), 0), batch)
     assert torch.equal(seen[0], batch.labels)
     assert torch.equal(seen[1], tiny_backbone(batch.images, prompts).argmax(1))
     assert not torch.equal(*seen)
@@ -201,9 +202,9 @@ def test_a_defence_that_mixes_its_batch_is_seen(cell: CellPlan, tmp_path: Path, 
 
 def test_cells_whose_attack_needs_a_part_that_a_defence_lacks_are_left_out() -> None:
     known = protocol("pgd-20-adaptive-linf-8-255")
-    asked = {"unrolled": ("ttc", "gradient", "unrolled"), "alarm": ("ttc", "evasion", Fraction(1)),
-             "branches": ("aom", "branches", Fraction(1))}  # fmt: skip
+    asked = {"unrolled": ("ttc", "gradient", "unrolled"), "gate_margin": ("ttc", "evasion", Fraction(1)),
+             "branch_logits": ("aom", "branches", Fraction(1))}  # fmt: skip
     for part, (having, field, value) in asked.items():
-        changed = known.model_copy(update={field: value})
+        changed = varied(known, **{field: value})
         lacking = [CellPlan(method(m), "b", "d", changed, 1, 0, "cpu", 1).missing_part for m in (having, "rn")]
         assert lacking == ["", part]

@@ -5,20 +5,25 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from vlm_gauntlet.attacks.protocols import protocol, protocols
+from vlm_gauntlet.attacks.registry import build, choice
+from vlm_gauntlet.attacks.text import bert_attack
 from vlm_gauntlet.attacks.text.prompts import attacked_prompts
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.fixtures.protocols import Protocol, protocol, protocols
+from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import method
-from vlm_gauntlet.suites import running
-from vlm_gauntlet.suites.batch import run_batch
+from vlm_gauntlet.suites import cells
+from vlm_gauntlet.suites.batch import Evaluation, run_batch
+from vlm_gauntlet.suites.indicators import indicators_of
 from vlm_gauntlet.suites.journal import BatchResult
-from vlm_gauntlet.suites.reading import indicators_of
 
 CHARACTERS = protocol("text-char-1-white-box")
+RULES = WordSwap(source="characters")
 
 
 @pytest.fixture
@@ -28,12 +33,12 @@ def batch(images: torch.Tensor) -> Batch:
 
 def run(name: str, backbone: Backbone, prompts: PromptSet, batch: Batch, asked: Protocol) -> BatchResult:
     undefended = method("undefended").build(backbone)
-    return run_batch(method(name).build(backbone), undefended, prompts, batch, asked, seed=0)
+    return run_batch(Evaluation(method(name).build(backbone), undefended, prompts, asked, seed=0), batch)
 
 
 def test_clean_images_meet_the_attacked_prompts(tiny_backbone: Backbone, prompts: PromptSet, batch: Batch) -> None:
     result = run("undefended", tiny_backbone, prompts, batch, CHARACTERS)
-    text = attacked_prompts(tiny_backbone, prompts, CHARACTERS.text)
+    text = attacked_prompts(tiny_backbone, prompts, RULES)
     with torch.no_grad():
         right = tiny_backbone(batch.images, text.prompts).argmax(1) == batch.labels
         clean = tiny_backbone(batch.images, prompts).argmax(1) == batch.labels
@@ -48,7 +53,7 @@ def test_images_and_text_are_attacked_apart(tiny_backbone: Backbone, prompts: Pr
     both = run("undefended", tiny_backbone, prompts, batch, protocol("sep-char-1-white-box-linf-4-255"))
     pgd = run("undefended", tiny_backbone, prompts, batch, protocol("pgd-10-white-box-linf-4-255"))
     assert both.telemetry == pgd.telemetry  # the image attack sees the clean prompts
-    assert both.notes == attacked_prompts(tiny_backbone, prompts, CHARACTERS.text).notes
+    assert both.notes == attacked_prompts(tiny_backbone, prompts, RULES).notes
     assert both.attack_cost.backward == pgd.attack_cost.backward
 
 
@@ -67,15 +72,20 @@ def test_a_joint_attack_on_the_image_meets_the_attacked_prompts(
 ) -> None:
     joint = protocol("joint-char-1-adaptive-linf-4-255")
     met = run("undefended", tiny_backbone, prompts, batch, joint)
-    text = attacked_prompts(tiny_backbone, prompts, joint.text)
+    text = attacked_prompts(tiny_backbone, prompts, RULES)
     alone = protocol("pgd-20-adaptive-linf-4-255")
     under_attacked, under_clean = (
         run("undefended", tiny_backbone, asked, batch, alone).telemetry["last_loss"]
         for asked in (text.prompts, prompts)
     )
-    apart = run("undefended", tiny_backbone, prompts, batch, joint.model_copy(update={"joint": False}))
+    apart = run("undefended", tiny_backbone, prompts, batch, apart_from(joint))
     assert met.telemetry["last_loss"] == under_attacked != under_clean
     assert apart.telemetry["last_loss"] == under_clean
+
+
+def apart_from(joint: Protocol) -> Protocol:
+    """The same attack with the image under the clean prompts."""
+    return joint.model_copy(update={"attack": choice("sep-attack", joint.attack.parameters, where="test")})
 
 
 class Retold(Defence):
@@ -89,7 +99,7 @@ class Turned(Retold):
     """A fine-tuned tower whose text features differ from the original's."""
 
     @property
-    def tower(self) -> Backbone:
+    def tuned_backbone(self) -> Backbone:
         twin = self.backbone.tuned({})
         twin.encode_text = lambda sentences: self.backbone.encode_text([s[::-1] for s in sentences])  # type: ignore[method-assign]
         return twin
@@ -97,36 +107,38 @@ class Turned(Retold):
 
 def test_prompts_that_nobody_reads_are_noticed(tiny_backbone: Backbone, prompts: PromptSet, batch: Batch) -> None:
     asked = protocol("text-char-1-transfer")
-    result = run_batch(Retold(tiny_backbone), method("undefended").build(tiny_backbone), prompts, batch, asked, seed=0)
+    result = run_batch(
+        Evaluation(Retold(tiny_backbone), method("undefended").build(tiny_backbone), prompts, asked, 0), batch
+    )
     assert {i.name for i in indicators_of(asked, [result], draws=1) if i.fired} == {"unread-text"}
 
 
 def test_a_defence_on_a_tuned_tower_is_attacked_through_that_tower(
     tiny_backbone: Backbone, prompts: PromptSet, batch: Batch
 ) -> None:
-    tuned = Turned(tiny_backbone).tower
+    tuned = Turned(tiny_backbone).tuned_backbone
     above = method("tte").defence.over(tuned, tiny_backbone, {})
     asked = protocol("text-char-1-adaptive")
-    result = run_batch(above, method("undefended").build(tiny_backbone), prompts, batch, asked, seed=0)
-    assert result.notes == attacked_prompts(tuned, prompts, CHARACTERS.text).notes
-    assert result.notes != attacked_prompts(tiny_backbone, prompts, CHARACTERS.text).notes
+    result = run_batch(Evaluation(above, method("undefended").build(tiny_backbone), prompts, asked, 0), batch)
+    assert result.notes == attacked_prompts(tuned, prompts, RULES).notes
+    assert result.notes != attacked_prompts(tiny_backbone, prompts, RULES).notes
 
 
 def test_white_box_reads_the_defences_own_tower(tiny_backbone: Backbone, prompts: PromptSet, batch: Batch) -> None:
     undefended = method("undefended").build(tiny_backbone)
     notes = [
-        run_batch(Turned(tiny_backbone), undefended, prompts, batch, protocol(p), seed=0).notes
+        run_batch(Evaluation(Turned(tiny_backbone), undefended, prompts, protocol(p), 0), batch).notes
         for p in ("text-char-1-white-box", "text-char-1-transfer")
     ]
     assert notes[0] != notes[1]
-    assert notes[1] == attacked_prompts(tiny_backbone, prompts, CHARACTERS.text).notes
+    assert notes[1] == attacked_prompts(tiny_backbone, prompts, RULES).notes
 
 
 def test_the_data_behind_the_words_is_part_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = running.plan(["undefended"], "miniclip-vit", ["digits"], ["text-char-1-transfer"], limit=2)[0]
+    asked = cells.plan(["undefended"], "miniclip-vit", ["digits"], ["text-char-1-transfer"], limit=2)[0]
     cell = asked.load()[2]
     assert cell.text_source_digest == ""  # misspellings come from the code, which has a digest of its own
-    monkeypatch.setattr(running, "build_source", lambda rules: SimpleNamespace(digest=f"words of {rules.source}"))
+    monkeypatch.setattr(bert_attack, "build_source", lambda rules: SimpleNamespace(digest=f"words of {rules.source}"))
     other = asked.load()[2]
     assert other.text_source_digest == "words of characters" and other.key != cell.key
 
@@ -134,22 +146,33 @@ def test_the_data_behind_the_words_is_part_of_the_cell(monkeypatch: pytest.Monke
 def test_text_protocols_say_what_they_attack() -> None:
     for name, asked in protocols().items():
         both = name.startswith(("sep-", "joint-", "co-attack-", "sga-", "dra-"))
-        assert (asked.text is not None) == (both or name.startswith("text-"))
+        reads = "text" in asked.attack.parameters
+        assert reads == (both or name.startswith("text-"))
         assert (asked.threat.modality == "both") == both
-        assert asked.text is None or not asked.threat.harmless
+        assert not reads or not asked.threat.harmless
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("name", "parameters", "threat", "message"),
     [
-        ({"text": None}, "modality 'text'"),
-        ({"attack": "pgd"}, "goes beside an image attack"),
-        ({"threat": {**CHARACTERS.threat.model_dump(), "modality": "image"}}, "modality 'image'"),
-        ({"joint": True}, "joint with modality 'text'"),
-        ({"text": {"source": "masked-lm"}}, "index_shift"),
-        ({"text": {"source": "characters", "index_shift": "corrected"}}, "index_shift"),
+        ("bert-attack", {}, {}, "text"),
+        ("sga", {}, {"modality": "both", "norm": "linf"}, "sga without text"),
+        ("pgd", {}, {}, "pgd with modality 'text'"),
+        ("pgd", {"text": {"source": "characters"}}, {}, "unknown parameter of pgd 'text'"),
+        ("bert-attack", {"text": {"source": "characters"}}, {"modality": "image"}, "bert-attack with modality 'image'"),
+        ("bert-attack", {"text": {"source": "characters"}}, {"norm": "linf"}, "norm of bert-attack"),
+        ("bert-attack", {"text": {"source": "masked-lm"}}, {}, "index_shift"),
+        ("bert-attack", {"text": {"source": "characters", "index_shift": "corrected"}}, {}, "index_shift"),
     ],
 )
-def test_a_protocol_that_contradicts_itself_is_refused(fields: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Protocol.model_validate(CHARACTERS.model_dump() | fields)
+def test_a_protocol_that_contradicts_itself_is_refused(
+    name: str, parameters: dict[str, object], threat: dict[str, object], message: str
+) -> None:
+    with pytest.raises(GauntletError, match=message):
+        asked = CHARACTERS.model_copy(
+            update={
+                "attack": choice(name, parameters, where="test"),
+                "threat": CHARACTERS.threat.model_copy(update=threat),
+            }
+        )
+        build(asked)

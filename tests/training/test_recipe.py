@@ -88,7 +88,7 @@ def test_phases_have_what_stands_outside_them(tmp_path: Path) -> None:
         (SMALL + "steps = 9", "either epochs or steps"),
         (SMALL.replace("epochs = 2\n", ""), "either epochs or steps"),
         (SMALL + "batch_size = 4", "overwrite|duplicate|twice"),
-        ('base = "nowhere"', "nowhere.toml"),
+        ('base = "nowhere"', "base 'nowhere' is none of bad"),
         ('base = "bad"', "stands on itself"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from vlm_gauntlet.fixtures.protocols import WordSwap
+from vlm_gauntlet.attacks.text.rules import WordSwap
 
 from .base import Source
 from .characters import Characters

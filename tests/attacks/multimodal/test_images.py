@@ -63,7 +63,7 @@ def test_without_a_budget_nothing_moves(attack: PairAscent, victim: Paired, imag
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: type(a).__name__)
 def test_it_tells_where_it_stood_one_step_earlier(attack: PairAscent, victim: Paired, images: Tensor) -> None:
     shorter = replace(attack, steps=attack.steps - 1)
-    before = attack(victim, images, LABELS, KEYS).before
+    before = attack(victim, images, LABELS, KEYS).previous
     assert before is not None and torch.equal(before, shorter(victim, images, LABELS, KEYS).images)
 
 

@@ -15,11 +15,11 @@ from vlm_gauntlet.attacks.multimodal.pairs import AttackedPairs, attack_pairs
 from vlm_gauntlet.attacks.multimodal.recipes import RECIPES, recipe
 from vlm_gauntlet.attacks.text.objectives import away_from_image
 from vlm_gauntlet.attacks.text.reader import TextTower
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.attacks.text.search import attack_sentence
 from vlm_gauntlet.attacks.text.sources.characters import Characters
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.protocols import WordSwap
 
 EPS = 8 / 255
 RULES = WordSwap(source="characters", candidates=4)
@@ -74,7 +74,7 @@ def test_sga_attacks_the_original_captions_against_the_attacked_image(tower: Bac
 
 def test_dra_aims_the_text_at_a_mean_of_three_images(tower: Backbone, images: Tensor) -> None:
     done = run("dra", tower, images, [0, 1, 2])
-    victim, before = Paired(tower, images, lambda features: features), done.result.before
+    victim, before = Paired(tower, images, lambda features: features), done.result.previous
     assert before is not None and not torch.equal(before, done.result.images)
     with torch.no_grad():
         clean, last, earlier = (victim.features(seen)[2] for seen in (images[:3], done.result.images, before))

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from vlm_gauntlet.attacks.text.prompts import attack_prompts
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.attacks.text.sources.masked_lm import MaskedLM
 from vlm_gauntlet.attacks.text.sources.registry import build_source
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.fixtures.protocols import WordSwap
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PAIRS = [("red", "crimson"), ("dog", "hound"), ("ball", "sphere"), ("pull", "push"), ("##over", "##down")]

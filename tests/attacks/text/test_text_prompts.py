@@ -4,10 +4,10 @@ import torch
 
 from vlm_gauntlet.attacks.text.prompts import attack_prompts, attacked_prompts
 from vlm_gauntlet.attacks.text.reader import TextTower
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.attacks.text.sources.characters import Characters
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.fixtures.protocols import WordSwap
 
 RULES = WordSwap(source="characters")
 

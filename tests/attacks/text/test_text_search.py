@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vlm_gauntlet.attacks.text.objectives import away_from_image, kl, squared
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.attacks.text.search import MASK, Attacked, attack_sentence
 from vlm_gauntlet.attacks.text.sentence import Sentence
 from vlm_gauntlet.attacks.text.sources.characters import Characters
 from vlm_gauntlet.attacks.text.stop_words import is_stop_word
 from vlm_gauntlet.fixtures.errors import ContractError
-from vlm_gauntlet.fixtures.protocols import WordSwap
 
 CLASSES = ("cat", "dog", "ship", "ankle boot")
 WORDS = ["a", "photo", "of", "the", "This", "dog", "cat", "boot", "ankle", "t-shirt", "small", "ship"]

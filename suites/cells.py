@@ -1,0 +1,107 @@
+"""The cells of a run: the matrix method x data set x protocol, planned before anything heavy is loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vlm_gauntlet.attacks.registry import build
+from vlm_gauntlet.fixtures.backbones import load_backbone
+from vlm_gauntlet.fixtures.datasets import Dataset, dataset
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.protocols import Protocol
+from vlm_gauntlet.fixtures.records import Cell
+from vlm_gauntlet.methods.base import Defence
+from vlm_gauntlet.methods.registry import Method, method
+
+from .keys import attack_code, cell_code
+from .runnable import protocols_named
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """A cell before anything heavy was loaded."""
+
+    method: Method
+    backbone_name: str
+    dataset_name: str
+    protocol: Protocol
+    limit: int
+    seed: int
+    device: str
+    batch_size: int
+
+    @property
+    def id(self) -> str:
+        """Stable, readable, selectable by `-k`."""
+        return f"{self.method.label}-{self.backbone_name}-{self.dataset_name}-{self.protocol.id}"
+
+    @property
+    def missing_part(self) -> str:
+        """The part that the attack needs and the defence lacks, such as `unrolled`; empty where it has it."""
+        attack = build(self.protocol)
+        needs = attack.needs if attack else ()
+        return next((part for part in needs if not self.method.defence.offers(part)), "")
+
+    def load(self) -> tuple[Defence, Dataset, Cell]:
+        """Loads backbone and data set, builds the defence.
+
+        Raises:
+            UnavailableError: weights, data or the words of an attack on text are not on this machine.
+        """
+        backbone, data = load_backbone(self.backbone_name, self.device), dataset(self.dataset_name)
+        if data.retrieval:
+            raise GauntletError(
+                f"{data.name!r} is a retrieval set", expected="a classification set", where="--dataset",
+                fix="choose another data set",
+            )  # fmt: skip
+        defence = self.method.build(backbone).to(self.device)
+        attack = build(self.protocol)
+        coupled = defence.batch_coupled or (attack is not None and attack.couples_batch)
+        cell = Cell(
+            method=self.method.label, method_digest=self.method.built_digest(defence, backbone), backbone=backbone.name,
+            backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
+            prompts_digest=data.prompted(self.protocol.evaluation.prompts).digest, protocol=self.protocol,
+            text_source_digest=attack.source_digest if attack else "", seed=self.seed, limit=self.limit,
+            batch_size=self.batch_size if coupled else None, 
+            code_digest=cell_code(self.method, backbone.name), attack_digest=attack_code(self.protocol),
+        )  # fmt: skip
+        return defence, data, cell
+
+
+def plan(
+    methods: Sequence[str],
+    backbone: str,
+    datasets: Sequence[str],
+    protocols: Sequence[str],
+    *,
+    limit: int,
+    limits: Mapping[str, int] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    batch_size: int = 32,
+) -> list[CellPlan]:
+    """The matrix method x data set x protocol, sorted by id, without the cells whose attack the method has no part for.
+
+    Args:
+        methods, datasets, protocols: the three sides, by name.
+        backbone: what all defences stand on.
+        limit: first n samples of each data set.
+        limits: other limits for single methods, by name.
+        seed, device, batch_size: of every cell.
+
+    Raises:
+        GauntletError: an unknown method or protocol, with near misses; or no cell is left.
+    """
+    asked = [
+        CellPlan(method(m), backbone, d, p, (limits or {}).get(m, limit), seed, device, batch_size)
+        for m in methods
+        for d in datasets
+        for name in protocols
+        for p in protocols_named(name, d)
+    ]
+    made = [cell for cell in asked if not cell.missing_part]
+    if asked and not made:
+        raise GauntletError(
+            f"{asked[0].id}: the defence has no {asked[0].missing_part}", expected="a protocol that its parts allow",
+            where="--protocol", fix=f"write {asked[0].missing_part}() in the defence, or choose another protocol",
+        )  # fmt: skip
+    return sorted(made, key=lambda p: p.id)

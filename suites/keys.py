@@ -1,0 +1,55 @@
+"""The code part of a cell's key: everything that the method, the attack and the scoring import."""
+
+from collections.abc import Iterator
+
+from vlm_gauntlet.attacks.registry import build
+from vlm_gauntlet.fixtures.backbones import embedded
+from vlm_gauntlet.fixtures.closure import Root, code_digest, root_of
+from vlm_gauntlet.fixtures.files import sha256
+from vlm_gauntlet.fixtures.protocols import Protocol
+from vlm_gauntlet.methods.registry import Method, method
+
+SCORING = ("vlm_gauntlet.suites.running", "vlm_gauntlet.suites.batch", "vlm_gauntlet.suites.indicators")
+CONFIG = "open_clip_config.json"
+
+
+def cell_code(chosen: Method, backbone: str) -> str:
+    """Digest of the code of method and scoring, and of the embedded backbone's architecture; the same for all attacks.
+
+    Raises:
+        GauntletError: a module is missing, is no Python, or was edited while this process ran.
+    """
+    return with_architecture(code_digest(shared_roots(chosen)), backbone)
+
+
+def attack_code(protocol: Protocol) -> str:
+    """Digest of the code of the attack that a protocol names, with errors as above; empty without one."""
+    roots = attack_roots(protocol)
+    return code_digest(roots) if roots else ""
+
+
+def shared_roots(chosen: Method) -> tuple[Root, ...]:
+    """Where the code of method and scoring starts; what registries import by computed names no closure follows."""
+    return tuple(dict.fromkeys([*SCORING, *method_roots(chosen), *method_roots(method("undefended"))]))
+
+
+def attack_roots(protocol: Protocol) -> tuple[Root, ...]:
+    """Where the code of the attack starts."""
+    attack = build(protocol)
+    return () if attack is None else (root_of(type(attack)),)
+
+
+def method_roots(chosen: Method) -> Iterator[Root]:
+    """The method's module, and that of the fine-tuned one on whose backbone it stands."""
+    yield root_of(chosen.defence)
+    if chosen.tuned is not None:
+        yield from method_roots(chosen.tuned)
+
+
+def with_architecture(code: str, backbone: str) -> str:
+    """A digest of code joined with the file that says how an embedded backbone's weights are put together.
+
+    The digest of the weights does not know it: another activation or normalisation is another model.
+    """
+    folder = embedded().get(backbone)
+    return sha256(f"{code}\n{sha256((folder / CONFIG).read_bytes())}".encode()) if folder else code

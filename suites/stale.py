@@ -1,0 +1,33 @@
+"""Finished cells that are not taken again, because code has changed since."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from vlm_gauntlet.fixtures.records import Cell
+
+
+def made_by_other_code(folder: Path, cells: Iterable[Cell]) -> int:
+    """How many finished cells of a folder are like one of these, but for the digest of their code, method or attack.
+
+    A file that is no outcome is passed over: reading it has its own error.
+    """
+    wanted = {_place(cell.model_dump(mode="json")): cell for cell in cells}
+    count = 0
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found = json.loads(path.read_bytes())["cell"]
+            ours = wanted.get(_place(found))
+            digests = (found["code_digest"], found["method_digest"], found.get("attack_digest", ""))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        count += ours is not None and digests != (ours.code_digest, ours.method_digest, ours.attack_digest)
+    return count
+
+
+def _place(cell: dict[str, object]) -> tuple[object, ...]:
+    """What people call the same cell."""
+    protocol = cell["protocol"]
+    if not isinstance(protocol, dict):
+        raise TypeError("a protocol is a table")
+    return (*(cell[name] for name in ("method", "backbone", "dataset", "seed", "limit")), protocol["id"])

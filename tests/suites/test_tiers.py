@@ -1,0 +1,98 @@
+"""Methods enter tiers by what their cards say; tier and protocol files work from anywhere."""
+
+from pathlib import Path
+
+import pytest
+
+from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.methods.card import Card, Cost, Variant
+from vlm_gauntlet.methods.registry import methods
+from vlm_gauntlet.suites import tiers
+from vlm_gauntlet.suites.cells import plan
+from vlm_gauntlet.suites.runnable import protocols_named
+from vlm_gauntlet.suites.tiers import Tier, tier
+
+
+def test_who_runs_where() -> None:
+    fast, mini, nightly, full = (set(tier(name).methods) for name in tiers.TIERS)
+    assert fast == {"undefended", "rn", "ttc", "aom", "clipure_cos", "clipure_cos+as_coded", "tecoa"}
+    assert {"ttc@tecoa", "cola", "tte"} <= mini and not mini & {"hd", "tpt", "r_tpt", "tapt", "clipure_cos+as_coded"}
+    assert nightly == full == set(methods()) | {"ttc@tecoa", "clipure_cos+as_coded"}
+
+
+def test_randomised_methods_have_a_limit_of_their_own() -> None:
+    mini = tier("mini")
+    assert mini.limits == dict.fromkeys(["rn", "ttc", "ttc@tecoa", "aom", "clipure_diff", "cola"], 8)
+    assert tier("full").limits == {}
+
+
+def test_full_is_nightly_on_more_samples() -> None:
+    nightly, full = tier("nightly"), tier("full")
+    differ = {k for k, v in full.model_dump().items() if v != getattr(nightly, k)}
+    assert differ == {"name", "limit", "batch_size"}
+
+
+@pytest.mark.parametrize(
+    ("cost", "card", "rule", "enters"),
+    [
+        (Cost(forward=6, backward=6), {}, {"passes": 12}, ["new"]),
+        (Cost(forward=7, backward=6), {}, {"passes": 12}, []),
+        (None, {}, {}, []),
+        (Cost(forward=1, backward=1), {}, {"exemplary": True}, []),
+        (Cost(forward=1, backward=1), {"exemplary": True}, {"exemplary": True}, ["new"]),
+        (Cost(forward=1, backward=1), {"variants": (Variant(name="+slow", gpu=True),)}, {}, ["new"]),
+        (Cost(forward=1, backward=1), {"variants": (Variant(name="+slow", gpu=True),)}, {"gpu": True},
+         ["new", "new+slow"]),
+        (Cost(forward=1, backward=1), {"variants": (Variant(name="@tecoa"),)}, {}, ["new", "new@tecoa"]),
+        (Cost(forward=9, backward=9), {}, {"named": ("other",), "passes": 1}, ["other"]),
+    ],
+)  # fmt: skip
+def test_a_card_decides(
+    cost: Cost | None,
+    card: dict[str, object],
+    rule: dict[str, object],
+    enters: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: Card = methods()["rn"].card.model_copy(update={"id": "new", "attack_cost": cost, "exemplary": False, **card})
+    monkeypatch.setattr(tiers, "_cards", lambda: [made])
+    chosen = tier("nightly").model_copy(update={"gpu": False, **rule})
+    assert list(chosen.methods) == enters
+
+
+def test_a_tier_and_a_protocol_from_a_file_elsewhere(tmp_path: Path) -> None:
+    mine, recipe = tmp_path / "mine.toml", tmp_path / "long.toml"
+    recipe.write_text('title = "long"\nbase = "pgd-20"\neps = ["1/255", "4/255"]\n[attack]\nsteps = 200\n')
+    mine.write_text(f'base = "fast"\nnamed = ["rn"]\nlimit = 3\nprotocols = ["clean", {str(recipe)!r}]\n')
+    chosen = tier(str(mine))
+    assert (chosen.name, chosen.limit, chosen.backbone) == ("mine", 3, "miniclip-vit")
+    cells = plan(chosen.methods, chosen.backbone, ["digits"], chosen.protocols, limit=chosen.limit)
+    assert [c.protocol.id for c in cells] == ["clean", "long-adaptive-linf-1-255", "long-adaptive-linf-4-255"]
+    assert [p.attack.parameters["steps"] for p in protocols_named(str(recipe), "digits")] == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "fast"\nlimit = 0\n', "limit"),
+        ('base = "fast"\nlimits = { rn = 3 }\n', "limits"),
+        ('base = "slow"\n', "no such file"),
+        ("]]", "mine.toml"),
+    ],
+)
+def test_a_bad_tier_file_is_named(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(GauntletError, match=message) as error:
+        tier(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
+    for ask in (tier, lambda name: protocols_named(name, "digits")):
+        with pytest.raises(GauntletError, match=r"gone\.toml"):
+            ask(str(tmp_path / "gone.toml"))
+
+
+def test_every_tier_file_validates() -> None:
+    assert [isinstance(tier(name), Tier) for name in tiers.TIERS] == [True] * 4
