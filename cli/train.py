@@ -19,23 +19,41 @@ def train(
     backbone: Annotated[str, typer.Option(help="the model to start from")],
     data: Annotated[Path, typer.Option(help="webdataset folder with a `train` split", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="folder for the checkpoint")] = Path("checkpoints"),
-    epochs: Annotated[int | None, typer.Option(min=1, help="default: the recipe's")] = None,
-    seed: int = 0,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="a name in methods/METHOD/recipes/, or a .toml file; default: the backbone's, or the paper's"
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="of each phase; default: the recipe's")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="samples of each class; default: the recipe's")] = None,
+    seed: Annotated[int, typer.Option(help="of order, shots, noise and first weights")] = 0,
     device: Device = "cpu",
+    ranks: Annotated[int, typer.Option(min=1, help="processes that share each batch; a GPU each with cuda")] = 1,
 ) -> None:
     """Trains what a defence stands on by its own recipe: an image tower, prompts, or a prior.
 
-    A killed run resumes where a tower is fine-tuned; prompts and priors start again.
+    A recipe says all that a paper says: optimiser, rate and its schedule, batch, shots, epochs and phases, eps and
+    steps of the attack inside, precision. Copy one, change it, and give the file: --recipe mine.toml.
+
+    A killed run goes on with the same command, and ends in the same bytes. Beside the checkpoint lie
+    <name>.loss.csv, a line a step, and until it is finished <name>.resume.safetensors.
     Prints the pin of the checkpoint, for `methods/<id>/checkpoints.toml`.
 
-    Example:
+    Examples:
 
       gauntlet train tecoa --backbone miniclip-cnn --data ~/data/wds/tiny_imagenet
+
+      gauntlet train tapt+variant=VLI --backbone miniclip-vit --data DIR --shots 4 --epochs 2
+
+      gauntlet train tecoa --backbone open_clip:ViT-B-32-quickgelu/openai --data DIR --device cuda --ranks 4
     """
+    import inspect
+
     from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.methods.registry import method as method_named
     from vlm_gauntlet.methods.registry import methods
-    from vlm_gauntlet.methods.training import Order
+    from vlm_gauntlet.training.job import TrainingJob
 
     chosen = method_named(method)
     trainable = [name for name in methods() if find_spec(f"vlm_gauntlet.methods.{name}.train")]
@@ -45,8 +63,14 @@ def train(
             fix="only methods with a `train` module are trained here",
         )  # fmt: skip
     trainer = import_module(f"vlm_gauntlet.methods.{chosen.card.id}.train").train
-    path = trainer(Order(chosen.card.id, backbone, data, out, epochs, seed, device, chosen.deviations))
-    typer.echo(f"checkpoint: {path}")
+    folder = Path(inspect.getfile(chosen.defence)).parent
+    job = TrainingJob(
+        chosen.card.id, folder, backbone, data, out, epochs=epochs, shots=shots, seed=seed, device=device,
+        wanted=recipe, ranks=ranks, deviations=chosen.deviations,
+    )  # fmt: skip
+    path = trainer(job)
+    if job.engine.rank == 0:
+        typer.echo(f"checkpoint: {path}")
 
 
 def train_miniclip(
@@ -54,7 +78,7 @@ def train_miniclip(
         "miniclip-sources"
     ),
     out: Annotated[Path, typer.Option(help="folder for weights and evaluation sets")] = Path("miniclip-vit"),
-    steps: Annotated[int, typer.Option(min=1, help="batches of 256; 2900 made the weights of the clone")] = 2900,
+    steps: Annotated[int | None, typer.Option(min=1, help="batches of 256; default: the recipe's 2900")] = None,
     seed: int = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
 ) -> None:
@@ -66,7 +90,7 @@ def train_miniclip(
 
       gauntlet train-miniclip --out miniclip-vit
     """
-    from vlm_gauntlet.fixtures.miniclip_training.make import make_miniclip_vit
+    from vlm_gauntlet.training.miniclip.make import make_miniclip_vit
 
     measured = make_miniclip_vit(out, sources, steps=steps, seed=seed, threads=threads)
     table([list(vars(m).values()) for m in measured], list(vars(measured[0])))

@@ -10,10 +10,10 @@ from vlm_gauntlet.attacks.registry import as_reported, attacks, default_of, para
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocol
-from vlm_gauntlet.methods.checkpoints import read_pins
 from vlm_gauntlet.methods.claims import Claim
 from vlm_gauntlet.methods.registry import methods
 from vlm_gauntlet.suites.runnable import PREPROCESSING, reduction_matters
+from vlm_gauntlet.training.checkpoint import read_pins
 
 BACKBONES = {
     "ViT-B/32": "open_clip:ViT-B-32-quickgelu/openai",

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.parts import ANYTHING, Parts, is_there, raised
+from vlm_gauntlet.training.checkpoint import read_pins
 
 from .base import Defence
 from .card import read_card
-from .checkpoints import read_pins
 
 HERE = Path(__file__).parent
 GROUP = "vlm_gauntlet.methods"

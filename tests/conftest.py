@@ -1,14 +1,21 @@
 """Fixtures shared by the tests of our own code."""
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
+import webdataset
+from torchvision.transforms.functional import to_pil_image
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.training import job as jobs
+from vlm_gauntlet.training.job import TrainingJob
+
+METHODS = Path(__file__).parents[1] / "methods"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -43,3 +50,37 @@ def prompts() -> PromptSet:
 def images() -> torch.Tensor:
     """Six pictures at 16 px."""
     return torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def write_training_set(folder: Path, shards: tuple[int, ...], size: int = 16) -> Path:
+    """A webdataset with a `train` split: noise of five classes, so many pictures in each shard."""
+    (folder / "train").mkdir(parents=True)
+    (folder / "classnames.txt").write_text("cat\ndog\nship\ntree\ncup\n")
+    (folder / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
+    generator, number = torch.Generator().manual_seed(5), 0
+    for shard, length in enumerate(shards):
+        with webdataset.TarWriter(str(folder / "train" / f"{shard}.tar")) as tar:
+            for _ in range(length):
+                picture = io.BytesIO()
+                to_pil_image(torch.rand(3, size, size, generator=generator)).save(picture, "PNG")
+                tar.write({"__key__": f"{number:06d}", "png": picture.getvalue(), "cls": number % 5})
+                number += 1
+    return folder
+
+
+@pytest.fixture(scope="session")
+def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shards, 24 pictures at 16 px."""
+    return write_training_set(tmp_path_factory.mktemp("data") / "noise", (14, 10))
+
+
+@pytest.fixture
+def job_of(tiny_backbone: Backbone, training_set: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrainingJob]:
+    """A job of a method on the tiny backbone and the small training set."""
+    monkeypatch.setattr(jobs, "load_backbone", lambda name, device: tiny_backbone)
+
+    def made(method: str, out: Path, **asked: object) -> TrainingJob:
+        quiet = {"progress": False, "report": lambda text: None, **asked}
+        return TrainingJob(method, METHODS / method, "tiny", training_set, out, **quiet)
+
+    return made

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .losses import denoising
+
 TIMESTEPS = 1000
 
 
@@ -67,6 +69,4 @@ class Prior(nn.Module, ABC):
     def loss(self, features: Tensor, timesteps: Tensor, noise: Tensor, condition: Condition) -> Tensor:
         """Squared error [B] of the prediction, averaged over D, for unit features [B, D]."""
         scaled = math.sqrt(self.dim) * features
-        predicted = self(self.noised(scaled, timesteps, noise), timesteps, condition)
-        error: Tensor = (predicted - scaled).square().mean(-1)
-        return error
+        return denoising(self(self.noised(scaled, timesteps, noise), timesteps, condition), scaled)

@@ -3,28 +3,29 @@
 At every step each embedding gets a timestep in 0..999, a noise, its class's text, and drops of text and image.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import cos, pi
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
+from safetensors.torch import load
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import Dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.files import write_atomically
-from vlm_gauntlet.fixtures.packing import pack, unpack
+from vlm_gauntlet.fixtures.packing import unpack
+from vlm_gauntlet.training.checkpoint import packed_tensors
+from vlm_gauntlet.training.job import TrainingJob
+from vlm_gauntlet.training.recipe import Phase
+from vlm_gauntlet.training.samples import Batch, Samples
+from vlm_gauntlet.training.trainer import Training
 
-from ..fine_tuning import load_training_set
-from ..training import Order
 from .method import FIRST, LAST
 from .prior import TIMESTEPS, Condition, Prior
 from .residual import ResidualPrior
 
-EPOCHS = 150
 HELD_OUT = 10  # one embedding in ten is never trained on
 DROPS = {"text": 0.5, "image": 0.1}  # text half of the time, since the defence mostly asks without
 
@@ -43,39 +44,69 @@ class Embeddings:
 
 def embed(backbone: Backbone, data: Dataset) -> Embeddings:
     """The whole split through the undefended towers."""
-    images, labels = load_training_set(data, backbone.image_size)
+    rows, labels = [], []
     with torch.no_grad():
-        rows = [backbone.encode_image(part.to(backbone.device).float() / 255) for part in torch.split(images, 100)]
-    return Embeddings(F.normalize(torch.cat(rows), dim=-1), backbone.text_features(data.prompts)[labels])
+        for batch in data.batches(limit=10**9, batch_size=100, size=backbone.image_size):
+            rows.append(backbone.encode_image(batch.images.to(backbone.device)))
+            labels.append(batch.labels)
+    texts = backbone.text_features(data.prompts)[torch.cat(labels).to(backbone.device)]
+    return Embeddings(F.normalize(torch.cat(rows), dim=-1), texts)
 
 
-def fit(known: Embeddings, *, epochs: int, seed: int, batch_size: int = 256, rate: float = 1e-3) -> ResidualPrior:
-    """A small prior on these embeddings: AdamW, the rate falls by half a cosine to zero.
+class NoisedEmbeddings(Samples):
+    """Embeddings drawn with replacement; everything random comes from one stream of the seed.
 
-    Everything random, the first weights too, comes from `seed`.
+    Args:
+        known: all of them.
+        digest: of the data that they come from.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        prior = ResidualPrior(known.image.shape[1]).to(known.image)
-    generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(prior.parameters(), lr=rate, weight_decay=0.01)
-    total = epochs * (len(known.image) // batch_size)
-    for step in range(total):
-        optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + cos(pi * step / total))
-        batch = known.part(torch.randint(len(known.image), (batch_size,), generator=generator))
-        keep = {name: (torch.rand(batch_size, generator=generator) >= drop).to(batch.image.device)
-                for name, drop in DROPS.items()}  # fmt: skip
-        timesteps = torch.randint(TIMESTEPS, (batch_size,), generator=generator)
-        noise = torch.randn(batch.image.shape, generator=generator)
-        loss = prior.loss(
-            batch.image, timesteps.to(batch.image.device), noise.to(batch.image),
-            Condition(batch.text, keep["text"], keep["image"]),
-        ).mean()  # fmt: skip
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    optimiser.zero_grad()
-    return prior.eval().requires_grad_(False)
+
+    def __init__(self, known: Embeddings, *, seed: int, digest: str) -> None:
+        self.known, self.seed, self.digest = known, seed, digest
+        self.stream = torch.Generator().manual_seed(seed)
+        self.generators = {"stream": self.stream}
+
+    def __len__(self) -> int:
+        return len(self.known.image)
+
+    def batches(self, size: int, first: int) -> Iterator[Batch]:
+        """See Samples."""
+        while True:
+            index = torch.randint(len(self), (size,), generator=self.stream)
+            drawn = self.known.part(index)
+            keep = {f"keep_{name}": torch.rand(size, generator=self.stream) >= drop for name, drop in DROPS.items()}
+            timesteps = torch.randint(TIMESTEPS, (size,), generator=self.stream)
+            noise = torch.randn(drawn.image.shape, generator=self.stream)
+            tensors = {"image": drawn.image, "text": drawn.text, "timesteps": timesteps, "noise": noise, **keep}
+            yield Batch(tensors, tuple(index.tolist()))
+
+
+class PriorTraining(Training):
+    """All of a small prior; its first weights come from the seed.
+
+    Args:
+        dim: D.
+        seed: of the first weights.
+        start: digest of the backbone whose embeddings are learned.
+    """
+
+    terms = ("denoising",)
+
+    def __init__(self, dim: int, *, seed: int, start: str, device: torch.device | str = "cpu") -> None:
+        self.start = start
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.prior = ResidualPrior(dim).to(device)
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """See Training."""
+        return dict(self.prior.named_parameters())
+
+    def loss(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+        """See Training."""
+        condition = Condition(batch["text"], batch["keep_text"], batch["keep_image"])
+        return {"denoising": self.prior.loss(batch["image"], batch["timesteps"], batch["noise"], condition).mean()}
 
 
 def null_loss(
@@ -94,8 +125,8 @@ def null_loss(
     return float(torch.cat(values).mean())
 
 
-def train(order: Order) -> Path:
-    """Trains on embeddings of the whole split in one go, reports losses of some held out, and packs matrices as int8.
+def train(job: TrainingJob) -> Path:
+    """Trains on embeddings of the whole split, reports losses of some held out, and packs matrices as int8.
 
     Returns:
         the prior's path.
@@ -103,25 +134,24 @@ def train(order: Order) -> Path:
     Raises:
         GauntletError: deviations were chosen; they change the purification, never the prior.
     """
-    if order.deviations:
+    if job.deviations:
         raise GauntletError(
-            f"a prior with {', '.join(order.deviations)}", expected="none: they change the purification",
+            f"a prior with {', '.join(job.deviations)}", expected="none: they change the purification",
             where="METHOD", fix="gauntlet train clipure_diff",
         )  # fmt: skip
-    backbone, data = order.load()
-    known = embed(backbone, data)
+    known = embed(job.base, job.dataset)
     held = torch.arange(len(known.image)) % HELD_OUT == 0
-    trained = fit(known.part(~held), epochs=order.epochs or EPOCHS, seed=order.seed)
-    state = {name: tensor.cpu() for name, tensor in trained.state_dict().items()}
-    packed = pack(state, int8={name for name, tensor in state.items() if tensor.dim() == 2})
-    mean, test = known.image[~held].mean(0), known.image[held]
-    shipped = ResidualPrior.of(unpack(packed)).to(order.device)
-    fresh = fit(known.part(~held), epochs=0, seed=order.seed)
+    mean, test, dim = known.image[~held].mean(0), known.image[held], known.image.shape[1]
+    training, fresh = (
+        PriorTraining(dim, seed=job.seed, start=job.base.digest, device=known.image.device) for _ in range(2)
+    )
+    job.fit(training, NoisedEmbeddings(known.part(~held), seed=job.seed, digest=job.dataset.digest))
+    packed = packed_tensors(training.prior.state_dict(), int8=True)
+    shipped = ResidualPrior.of(unpack(load(packed))).to(known.image.device)
     for first, last in ((0, TIMESTEPS - 1), (FIRST, LAST)):
-        losses = [null_loss(p, test, first=first, last=last) for p in (fresh, shipped, mean)]
-        order.report(
+        losses = [null_loss(p, test, first=first, last=last) for p in (fresh.prior, shipped, mean)]
+        job.say(
             f"t in {first}..{last}: held-out loss of {len(test)} embeddings before {losses[0]:.4f}, "
             f"after {losses[1]:.4f}, of the mean of the {int((~held).sum())} others {losses[2]:.4f}"
         )
-    write_atomically(order.path, save(packed))
-    return order.pinned(backbone)
+    return job.finish(packed)

@@ -19,8 +19,8 @@ from vlm_gauntlet.fixtures.visual_prompts import (
     text_transformer,
     visual_prompts,
 )
+from vlm_gauntlet.training.checkpoint import load_checkpoint
 
-from ..checkpoints import load_checkpoint
 from ..prompt_tuning import view_logits
 
 TOKENS = 2  # visual and textual tokens in a layer

@@ -1,85 +1,39 @@
-"""TeCoA's training (Mao et al. 2023, section 3.2): PGD on the text-guided loss, then a step on the images found.
+"""TeCoA's training (Mao et al. 2023, section 3.2): PGD on the text-guided loss, then a step on the images found."""
 
-The loss called contrastive in the paper is cross-entropy over all training-class texts:
-L = mean_i CE(scale * unit(v(x_i + delta_i)) T^t, y_i).
-"""
-
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from vlm_gauntlet.attacks.balls import project
-from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.draws import Draws
-from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.training.adversary import worst_images
+from vlm_gauntlet.training.job import TrainingJob
+from vlm_gauntlet.training.recipe import Phase
+from vlm_gauntlet.training.samples import Batch
+from vlm_gauntlet.training.tower import TowerTraining, train_tower
 
-from ..checkpoints import save_checkpoint
-from ..fine_tuning import Objective, Recipe, fine_tune
-from ..training import Order
-
-# The README run for CLIP ViT-B/32 on ImageNet; the learning rate is the one that its reproducers use (the parser's
-# default of 1e-7 is a documented trap).
-REPRODUCTION = Recipe(epochs=10, batch_size=256, learning_rate=1e-5, warmup=1000)
-# The same recipe for towers of 1-4 M parameters and some thousand pictures: fewer steps of larger length.
-EMBEDDED = {
-    "miniclip-cnn": Recipe(epochs=3, batch_size=50, learning_rate=2e-3, warmup=30),
-    "miniclip-vit": Recipe(epochs=10, batch_size=128, learning_rate=1e-2, warmup=50),
-}
-BUDGET = {"miniclip-vit": 16 / 255}  # elsewhere the paper's 1/255
+from .losses import text_guided
 
 
-def text_guided_adversarial_loss(*, eps: float, steps: int, step_size: float, attack_gradients: str) -> Objective:
-    """The objective of TeCoA.
+class TeCoATraining(TowerTraining):
+    """The whole image tower, on adversarial images alone.
 
-    Args:
-        eps, step_size: L-inf radius and step in [0,1] pixels; steps: of PGD, from a uniform start.
-        attack_gradients: `isolated` (gradient with respect to delta alone) or `accumulated`: as in the official code,
-            whose `backward()` inside the attack also adds to the parameters' gradients of the training step.
+    The deviation `attack_gradients=accumulated`: `backward()` inside the attack also adds to the step's gradients.
     """
 
-    def objective(
-        student: Backbone, images: Tensor, labels: Tensor, prompts: PromptSet, keys: tuple[int, ...]
-    ) -> Tensor:
-        noise = Draws(keys).uniform(images, -eps, eps)
-        adversarial = project(images + noise, images, norm="linf", eps=eps)
-        for _ in range(steps):
-            inputs = adversarial.requires_grad_()
-            inner = F.cross_entropy(student(inputs, prompts), labels)
-            if attack_gradients == "accumulated":
-                inner.backward()  # type: ignore[no-untyped-call]
-                gradient = inputs.grad
-                assert gradient is not None
-            else:
-                (gradient,) = torch.autograd.grad(inner, inputs)
-            adversarial = project(inputs.detach() + step_size * gradient.sign(), images, norm="linf", eps=eps)
-        return F.cross_entropy(student(adversarial, prompts), labels)
+    terms = ("adversarial",)
 
-    return objective
+    def loss(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+        """See Training."""
+
+        def objective(images: Tensor) -> Tensor:
+            return text_guided(self.student(images, self.prompts), batch["labels"])
+
+        accumulated = self.deviations.get("attack_gradients") == "accumulated"
+        found = worst_images(
+            objective, batch["images"], batch.keys, phase.budget, accumulate=batch.share if accumulated else None
+        )
+        return {"adversarial": objective(found)}
 
 
-def train(order: Order) -> Path:
-    """Fine-tunes the image tower; a killed run resumes.
-
-    Returns:
-        the checkpoint's path.
-    """
-    chosen = order.deviations
-    base, data = order.load()
-    recipe = replace(EMBEDDED.get(order.backbone, REPRODUCTION), seed=order.seed)
-    if order.epochs is not None:
-        recipe = replace(recipe, epochs=order.epochs)
-    if chosen.get("learning_rate") == "parser-default":
-        recipe = replace(recipe, learning_rate=1e-7)
-    budget = BUDGET.get(order.backbone, 1 / 255)
-    eps, steps, step_size = budget, 2, budget
-    if chosen.get("training_budget") == "parser-default":  # eps = 2/255, five steps of 1/255
-        eps, steps, step_size = 2 * eps, 5, eps
-    objective = text_guided_adversarial_loss(
-        eps=eps, steps=steps, step_size=step_size, attack_gradients=chosen.get("attack_gradients", "isolated")
-    )
-    tower = fine_tune(base, data, objective, recipe, order.path, progress=order.progress)
-    save_checkpoint(order.path, base, tower, order.command)
-    return order.pinned(base)
+def train(job: TrainingJob) -> Path:
+    """Fine-tunes the image tower; returns the checkpoint's path."""
+    return train_tower(job, TeCoATraining)

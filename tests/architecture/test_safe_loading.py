@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("fixtures", "attacks", "methods", "suites", "leaderboard", "cli", "tests")
+ROOMS = ("fixtures", "attacks", "training", "methods", "suites", "leaderboard", "cli", "tests")
 CODE = sorted(p.relative_to(ROOT) for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve"}
 WANTED = {"weights_only": True, "allow_pickle": False}
@@ -40,6 +40,12 @@ def _phrases(node: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("path", CODE, ids=str)
 def test_nothing_is_unpickled(path: Path) -> None:
     assert unsafe((ROOT / path).read_text()) == []
+
+
+def test_no_product_writes_a_pickle() -> None:
+    writers = ("torch.save(", "jit.save(")
+    product = [path for path in CODE if path.parts[0] != "tests"]
+    assert [path for path in product if any(w in (ROOT / path).read_text() for w in writers)] == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The command teaches by example, answers machines in JSON, and says one clear thing when it cannot go on."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from vlm_gauntlet.cli.main import app
+from vlm_gauntlet.fixtures.datasets import EMBEDDED
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.suites import running
 
@@ -131,6 +133,26 @@ def test_a_missing_gpu_is_said_before_anything_runs(tmp_path: Path) -> None:
 def test_methods_that_are_not_trained_say_so() -> None:
     result = gauntlet("train", "ttc", "--backbone", "miniclip-vit", "--data", ".")
     assert result.exit_code == 2 and "tecoa" in result.stderr
+
+
+def test_training_by_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    data = tmp_path / "digits"
+    shutil.copytree(EMBEDDED / "digits", data)
+    (data / "test").rename(data / "train")
+    (tmp_path / "mine.toml").write_text(
+        'epochs = 1\nbatch_size = 10\noptimiser = { name = "sgd", learning_rate = 0.01 }\n'
+        'attack = { eps = "8/255", steps = 1, step_size = "8/255" }\n'
+    )
+    order = ("train", "tecoa", "--backbone", "miniclip-vit", "--data", data, "--shots", "2", "--out", tmp_path)
+    result = gauntlet(*order, "--recipe", tmp_path / "mine.toml")
+    assert result.exit_code == 0, result.output
+    assert "--shots 2 --recipe" in result.stdout and 'trained_on = "digits"' in result.stdout
+    assert len((tmp_path / "miniclip-vit.loss.csv").read_text().splitlines()) == 1 + 2
+    unknown = gauntlet(*order, "--recipe", "reproductoin")
+    assert unknown.exit_code == 2 and "did you mean reproduction" in unknown.stderr
+    (tmp_path / "mine.toml").write_text("epochs = 1")
+    broken = gauntlet(*order, "--recipe", tmp_path / "mine.toml")
+    assert broken.exit_code == 2 and "mine.toml" in broken.stderr and "batch_size" in broken.stderr
 
 
 def test_run_then_board(tmp_path: Path) -> None:

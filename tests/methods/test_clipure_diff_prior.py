@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,15 @@ from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import datasets
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.methods.checkpoints import Pin, pin_text
 from vlm_gauntlet.methods.clipure_diff import train as training
 from vlm_gauntlet.methods.clipure_diff.dalle2 import DALLE2Prior, Shape
 from vlm_gauntlet.methods.clipure_diff.method import CLIPureDiff
 from vlm_gauntlet.methods.clipure_diff.prior import ALPHA_BAR, Condition, Prior
 from vlm_gauntlet.methods.clipure_diff.residual import ResidualPrior
-from vlm_gauntlet.methods.clipure_diff.train import Embeddings, fit, null_loss
+from vlm_gauntlet.methods.clipure_diff.train import Embeddings, null_loss
 from vlm_gauntlet.methods.clipure_diff.weights import CANDIDATE, load_prior, read_dalle2
-from vlm_gauntlet.methods.training import Order
+from vlm_gauntlet.training.checkpoint import Pin, pin_text
+from vlm_gauntlet.training.job import TrainingJob
 
 D = 16
 KNOWN = torch.arange(512) % 10 != 0  # of the clusters: one in ten is held out
@@ -180,29 +181,36 @@ def test_without_a_prior_the_cell_is_not_run(tiny_backbone: Backbone, dalle2: DA
         load_prior(renamed(large, large.name, "another"), folder=tmp_path, root=tmp_path)
 
 
-def test_training_learns_the_embeddings_and_repeats(clusters: Embeddings, prior: ResidualPrior) -> None:
+Trained = Callable[..., ResidualPrior]
+
+
+def test_training_learns_the_embeddings_and_repeats(clusters: Embeddings, train_prior: Trained) -> None:
     known, held = clusters.part(torch.arange(512) >= 64), clusters.image[:64]
-    first, second = (fit(known, epochs=4, seed=3) for _ in range(2))
+    first, second = (train_prior(known, epochs=4, seed=3) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    trained, fresh, mean = fit(known, epochs=150, seed=0), fit(known, epochs=0, seed=0), known.image.mean(0)
-    losses = [null_loss(p, held, first=0, last=999) for p in (trained, mean, fresh)]
+    trained, fresh = train_prior(known, epochs=150, seed=0), train_prior(known, epochs=0, seed=0)
+    losses = [null_loss(p, held, first=0, last=999) for p in (trained, known.image.mean(0), fresh)]
     assert losses[0] < 0.6 * losses[1] < losses[1] < losses[2]
 
 
 def test_a_trained_prior_loads_by_the_pin_that_training_reports(
-    tiny_backbone: Backbone, clusters: Embeddings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_backbone: Backbone,
+    clusters: Embeddings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    job_of: Callable[..., TrainingJob],
+    train_prior: Trained,
 ) -> None:
-    monkeypatch.setattr(Order, "load", lambda order: (tiny_backbone, None))
     monkeypatch.setattr(training, "embed", lambda backbone, data: clusters)
     said: list[str] = []
-    path = training.train(Order("clipure_diff", "tiny", tmp_path / "pictures", tmp_path, epochs=2, report=said.append))
+    path = training.train(job_of("clipure_diff", tmp_path, epochs=2, report=said.append))
     assert path == tmp_path / "tiny.safetensors" and "of the mean of the 460 others" in said[0]
     (tmp_path / "checkpoints.toml").write_text(said[-1])
-    loaded, trained = load_prior(tiny_backbone, folder=tmp_path), fit(clusters.part(KNOWN), epochs=2, seed=0)
+    loaded, trained = load_prior(tiny_backbone, folder=tmp_path), train_prior(clusters.part(KNOWN), epochs=2, seed=0)
     losses = [null_loss(p, clusters.image, first=0, last=999) for p in (loaded, trained)]
     assert losses[0] == pytest.approx(losses[1], rel=0.01), "int8 costs next to nothing"
     with pytest.raises(GauntletError, match="they change the purification"):
-        training.train(Order("clipure_diff", "tiny", tmp_path, tmp_path, deviations={"null": "dropped"}))
+        training.train(job_of("clipure_diff", tmp_path, deviations={"null": "dropped"}))
 
 
 @pytest.mark.parametrize(("first", "last", "most"), [(0, 999, 0.5), (900, 999, 1.0)])

@@ -13,10 +13,12 @@ from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.visual_prompts import TokenStatistics
 from vlm_gauntlet.methods.base import GRADIENTS
-from vlm_gauntlet.methods.fine_tuning import Recipe
 from vlm_gauntlet.methods.tapt.method import TAPT
 from vlm_gauntlet.methods.tapt.pretuned import DeepPrompts, Pretuned, untrained
-from vlm_gauntlet.methods.tapt.train import clean_statistics, few_shots, tune
+from vlm_gauntlet.methods.tapt.train import PromptTraining, clean_statistics
+from vlm_gauntlet.training.recipe import Recipe
+from vlm_gauntlet.training.samples import InMemory, as_bytes
+from vlm_gauntlet.training.trainer import fit
 
 KEYS = tuple(range(6))
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
@@ -183,22 +185,22 @@ def test_the_shipped_prompts_are_trained_and_their_statistics_fit_the_tower(vari
 def test_pre_tuning_makes_prompts_robust(
     variant: str, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
-    start, recipe = untrained(tiny_backbone, variant), Recipe(epochs=15, batch_size=3, learning_rate=0.05, warmup=0)
-    learned = tune(tiny_backbone, start, images, LABELS, prompts, recipe, eps=8 / 255)
+    start = untrained(tiny_backbone, variant)
+    recipe = Recipe(
+        epochs=15, batch_size=3, optimiser={"name": "sgd", "learning_rate": 0.05, "momentum": 0.9},
+        attack={"eps": "8/255", "steps": 2, "step_size": "8/255"},
+        phases=({"name": "robust"}, {"name": "clean", "attack": {"eps": "0"}}),
+    )  # fmt: skip
+    training = PromptTraining(tiny_backbone, start, prompts)
+    fit(training, recipe, InMemory({"images": as_bytes(images), "labels": LABELS}, seed=0, digest="noise"), None)
 
     def loss(tokens: DeepPrompts) -> Tensor:
         victim = Plain(lambda x: tokens.logits(tiny_backbone, x[None], prompts)[0])
         return PGD("linf", 8 / 255, steps=5)(victim, images, LABELS, KEYS).telemetry["last_loss"].mean()
 
-    assert loss(learned) < loss(start)
-    assert set(learned.tensors) == set(start.tensors)
-
-
-def test_few_shots_are_as_many_of_each_class_as_there_are() -> None:
-    labels = torch.tensor([0] * 9 + [1] * 2 + [2] * 5)
-    chosen = few_shots(labels, 4, seed=0)
-    assert labels[chosen].bincount().tolist() == [4, 2, 4] and len(chosen.unique()) == len(chosen)
-    assert not torch.equal(chosen, few_shots(labels, 4, seed=1))
+    robust, clean = training.tuned("robust"), training.tuned("clean")
+    assert loss(robust) < min(loss(start), loss(clean))
+    assert set(robust.tensors) == set(start.tensors)
 
 
 def test_statistics_come_from_all_pictures(tiny_backbone: Backbone, images: Tensor) -> None:

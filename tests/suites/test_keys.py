@@ -105,7 +105,7 @@ def test_the_closure_has_what_the_list_forgot(external: Method) -> None:
 
 def test_a_training_script_or_another_method_does_not_count() -> None:
     found = names(method("tecoa"))
-    assert not found & {"vlm_gauntlet.methods.tecoa.train", "vlm_gauntlet.methods.fine_tuning",
+    assert not found & {"vlm_gauntlet.methods.tecoa.train", "vlm_gauntlet.training.trainer",
                         "vlm_gauntlet.methods.ttc.method", "vlm_gauntlet.methods.cola.method"}  # fmt: skip
     assert not any(name.startswith(("vlm_gauntlet.cli", "vlm_gauntlet.leaderboard")) for name in found)
 

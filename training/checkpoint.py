@@ -1,6 +1,7 @@
-"""Fine-tuned image towers as small files: the int8 difference to the backbone that they started from."""
+"""What trainings leave: int8 differences of image towers, prompts, priors; and the pins that they are read by."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, reading
-from vlm_gauntlet.fixtures.files import read_weights, sha256, write_atomically
+from vlm_gauntlet.fixtures.files import read_weights
 from vlm_gauntlet.fixtures.packing import pack, unpack
 from vlm_gauntlet.fixtures.parts import is_there
 
@@ -26,14 +27,17 @@ class Pin(BaseModel):
     trained_on: str = "unknown"
 
 
-def save_checkpoint(path: Path, base: Backbone, tower: dict[str, Tensor], command: str) -> Pin:
-    """Writes tower - base, matrices as int8 rows, and returns the pin for `checkpoints.toml`."""
-    start = base.clip.visual.state_dict()
-    difference = {name: (tensor - start[name]).cpu() for name, tensor in tower.items()}
+def packed_difference(start: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> bytes:
+    """Trained parameters by name as their difference to those they started from; matrices as int8 rows."""
+    difference = {name: (tensor.detach() - start[name]).cpu() for name, tensor in trained.items()}
     matrices = {name for name, tensor in difference.items() if tensor.dim() >= 2 and tensor.numel() > 1024}
-    data = save(pack(difference, int8=matrices))
-    write_atomically(path, data)
-    return Pin(sha256=sha256(data), size=len(data), base=base.digest, command=command)
+    return save(pack(difference, int8=matrices))
+
+
+def packed_tensors(tensors: Mapping[str, Tensor], *, int8: bool) -> bytes:
+    """Prompts or a prior as they are, in half precision; with `int8`, matrices as int8 rows."""
+    state = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    return save(pack(state, int8={name for name, tensor in state.items() if int8 and tensor.dim() == 2}))
 
 
 def read_pins(folder: Path) -> dict[str, Pin]:
@@ -63,7 +67,7 @@ def load_checkpoint(folder: Path, name: str, base: Backbone, *, train_with: str)
         )  # fmt: skip
     if pins[name].base != base.digest:
         raise GauntletError(
-            f"backbone {base.name} with digest {base.digest[:12]}", 
+            f"backbone {base.name} with digest {base.digest[:12]}",
             expected=f"the backbone it was trained from, {pins[name].base[:12]}",
             where=f"{folder / name}.safetensors", fix=f"train it again: {train_with}",
         )  # fmt: skip
