@@ -4,14 +4,12 @@ One file is a family. `eps` and `knowledge` at its top are lists, one protocol f
 it inherits from, field by field. Its tables are `[threat]`, `[attack]` and `[evaluation]`.
 """
 
-import tomllib
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from vlm_gauntlet import fixtures
 from vlm_gauntlet.fixtures.errors import GauntletError, reading, unknown_name
+from vlm_gauntlet.fixtures.inheritance import inherited
 from vlm_gauntlet.fixtures.parts import Parts, read_all
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol
 
@@ -64,29 +62,6 @@ def suffix(norm: str, eps: str, knowledge: str) -> str:
     """What tells the protocols of a family apart."""
     budget = "" if norm == "none" else f"-{norm}-{eps.replace('/', '-')}"
     return ("" if knowledge == "none" else f"-{knowledge}") + budget
-
-
-def inherited(path: Path, house: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A file's fields over those of its `base`: a file beside it, or in the folder of the house, by its stem."""
-    if path in seen:
-        raise ValueError(f"{path.stem} inherits from itself")
-    record = tomllib.loads(path.read_text())
-    if (stem := record.pop("base", None)) is None:
-        return record
-    near = (folder / f"{stem}.toml" for folder in (path.parent, house))
-    base = next((found for found in near if found.is_file()), None)
-    if base is None:
-        raise ValueError(f"base = {stem!r}: no such file beside it or in {house}")
-    return over(inherited(base, house, (*seen, path)), record)
-
-
-def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """One table over another, field by field."""
-    merged = dict(below)
-    for name, value in above.items():
-        old = merged.get(name)
-        merged[name] = over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 @cache

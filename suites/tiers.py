@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlm_gauntlet import fixtures
-from vlm_gauntlet.attacks.protocols import inherited
 from vlm_gauntlet.fixtures.errors import reading
+from vlm_gauntlet.fixtures.inheritance import inherited
 from vlm_gauntlet.fixtures.parts import Parts, read_all
 from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.registry import method, methods, without_unusable

@@ -5,7 +5,6 @@ deviation changes. `[[phases]]` follow each other; what stands outside them hold
 """
 
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading, unknown_name
 from vlm_gauntlet.fixtures.files import sha256
+from vlm_gauntlet.fixtures.inheritance import inherited, merged
 from vlm_gauntlet.fixtures.protocols import ExactFraction
 
 DEFAULT = "reproduction"  # the paper's own recipe
@@ -166,7 +166,7 @@ class Recipe(_Frozen):
         rest = {k: v for k, v in data.items() if k not in common}
         phases = rest.get("phases", ({},))
         if isinstance(phases, (list, tuple)) and all(isinstance(p, Mapping) for p in phases):
-            rest["phases"] = [_merged(common, phase) for phase in phases]
+            rest["phases"] = [merged(common, phase) for phase in phases]
         return rest
 
     @property
@@ -209,27 +209,8 @@ def read_recipe(path: Path, deviations: Mapping[str, str] | None = None) -> Reci
         GauntletError: the file does not validate; names file and field.
     """
     with reading("a recipe", path, expected="the fields of training.recipe.Recipe", fix="compare with its neighbours"):
-        fields = _inherited(path, ())
+        fields = inherited(path)
         when: dict[str, Any] = fields.pop("when", {})
         for name, choice in (deviations or {}).items():
-            fields = _merged(fields, when.get(f"{name}={choice}", {}))
+            fields = merged(fields, when.get(f"{name}={choice}", {}))
         return Recipe.model_validate(fields)
-
-
-def _inherited(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    if path in above:
-        raise ValueError(f"{path.stem!r} stands on itself")
-    if above and not path.is_file():
-        raise ValueError(f"its base {path.stem!r} is none of {', '.join(recipe_names(path.parent))}")
-    fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    base = fields.pop("base", None)
-    return fields if base is None else _merged(_inherited(path.with_name(f"{base}.toml"), (*above, path)), fields)
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables are merged key by key; anything else above replaces what lies below."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged

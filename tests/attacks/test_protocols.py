@@ -87,7 +87,7 @@ step_size = "1"
         (GOOD.replace('["1/255"]', "3"), "recipe.toml"),
         (GOOD.replace('"1/255"', '"-1/255"'), "greater than or equal to 0"),
         (GOOD.replace('"1/255"', '"1/0"'), "recipe.toml"),
-        ('base = "nowhere"\n' + GOOD, "no such file"),
+        ('base = "nowhere"\n' + GOOD, "is none of"),
         ('base = "recipe"\n' + GOOD, "inherits from itself"),
     ],
 )

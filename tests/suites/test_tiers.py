@@ -76,7 +76,7 @@ def test_a_tier_and_a_protocol_from_a_file_elsewhere(tmp_path: Path) -> None:
     [
         ('base = "fast"\nlimit = 0\n', "limit"),
         ('base = "fast"\nlimits = { rn = 3 }\n', "limits"),
-        ('base = "slow"\n', "no such file"),
+        ('base = "slow"\n', "is none of"),
         ("]]", "mine.toml"),
     ],
 )

@@ -89,7 +89,7 @@ def test_phases_have_what_stands_outside_them(tmp_path: Path) -> None:
         (SMALL.replace("epochs = 2\n", ""), "either epochs or steps"),
         (SMALL + "batch_size = 4", "overwrite|duplicate|twice"),
         ('base = "nowhere"', "base 'nowhere' is none of bad"),
-        ('base = "bad"', "stands on itself"),
+        ('base = "bad"', "inherits from itself"),
     ],
 )
 def test_a_bad_recipe_is_one_clear_error(text: str, said: str, tmp_path: Path) -> None:
