@@ -1,18 +1,33 @@
-"""A second tree of this project, made of links, in which a test may break what it likes; nothing is copied."""
+"""A second tree of this project in which a test may break what it likes: of links, or with code of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+ROOMS = ("fixtures", "attacks", "training", "methods", "suites", "leaderboard", "cli")
+HEAVY = {".safetensors", ".tar"}
 
 
 def plant(root: Path) -> Path:
-    """Makes the tree."""
+    """Makes a tree of links."""
     (root / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
     (root / "vlm_gauntlet").symlink_to(ROOT / "vlm_gauntlet")
     return root
+
+
+def copy_code(package: Path) -> None:
+    """Makes the package with code of its own, in which a test may change what it likes; weights and data are links."""
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, package / room, copy_function=_link_or_copy,
+                        ignore=shutil.ignore_patterns("__pycache__", "mini_claims.csv"))  # fmt: skip
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    heavy = Path(source).suffix in HEAVY
+    return str(os.symlink(source, target) or target) if heavy else str(shutil.copy2(source, target))
 
 
 def write(root: Path, name: str, text: str) -> Path:

@@ -1,20 +1,11 @@
 """An outcome made by other code is not taken for this one's: the same command on the same folder runs again."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-ROOMS = ("fixtures", "attacks", "training", "methods", "suites", "leaderboard", "cli")
-HEAVY = {".safetensors", ".tar"}
-
-
-def link_or_copy(source: str, target: str) -> str:
-    """Weights and data are linked, code is copied."""
-    heavy = Path(source).suffix in HEAVY
-    return str(os.symlink(source, target) or target) if heavy else str(shutil.copy2(source, target))
+from ..cli.farm import copy_code
 
 
 def run(place: Path) -> tuple[str, str]:
@@ -31,11 +22,7 @@ def run(place: Path) -> tuple[str, str]:
 
 def test_an_edit_of_the_backbone_runs_the_cell_again(tmp_path: Path) -> None:
     """Inverted images on a finished cell: the journal's 66.7 % is not what this code gives."""
-    for room in ROOMS:
-        shutil.copytree(
-            ROOT / room, tmp_path / "vlm_gauntlet" / room, copy_function=link_or_copy,
-            ignore=shutil.ignore_patterns("__pycache__", "mini_claims.csv"),
-        )  # fmt: skip
+    copy_code(tmp_path / "vlm_gauntlet")
     before, told = run(tmp_path)
     assert "left out" not in told
     backbone = tmp_path / "vlm_gauntlet" / "fixtures" / "backbone.py"
