@@ -1,6 +1,8 @@
 """Fixtures shared by the tests of our own code."""
 
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import open_clip
@@ -10,6 +12,8 @@ import torch
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
+from .rounding import OtherRounding
+
 
 @pytest.fixture(autouse=True, scope="session")
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -17,6 +21,14 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder := tmp_path_factory.mktemp("cache")))
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def other_rounding() -> Iterator[None]:
+    """`GAUNTLET_ROUNDING=seed`: everything is computed as another processor might (`rounding.py`)."""
+    seed = os.environ.get("GAUNTLET_ROUNDING")
+    with OtherRounding(int(seed)) if seed else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -110,6 +110,25 @@ def test_equal_numbers_are_green_only_where_n_can_tell() -> None:
     assert samples_needed(0.4, 500) is None, "the claim's own n cannot carry three points"
 
 
+def test_equivalence_is_two_one_sided_tests_at_five_percent() -> None:
+    """Where the 90 % interval fits in the margin and the 95 % one does not, the two are the same result (TOST)."""
+    between = (  # equal accuracies, from too few samples to enough, for each kind of comparison
+        [two_sample(0.4 * n, n, 0.4, n) for n in range(1000, 4000, 50)],
+        [two_sample(0.4 * n, n, 0.4, n, spread=SeedSpread(0.001, 30)) for n in range(1000, 4000, 50)],
+        [
+            paired([1.0] * k + [0.0] * k + [1.0] * (1000 - 2 * k), [0.0] * k + [1.0] * k + [1.0] * (1000 - 2 * k))
+            for k in range(10, 200)
+        ],
+    )
+    for found in between:
+        assert any(f.equivalent and max(-f.low, f.high) > MARGIN for f in found), "stricter than two tests at 5 %"
+        for f in found:
+            # z is 1.645 and 1.960; Clopper-Pearson and Student's t have nearly the same ratio
+            ratio = max(-f.low, f.high) / MARGIN
+            assert not f.equivalent or ratio < 1.1 * 1.960 / 1.645, "laxer than two tests at 5 %"
+            assert f.equivalent or ratio > 0.9 * 1.960 / 1.645, "stricter than two tests at 5 %"
+
+
 def test_rounding_is_the_claims() -> None:
     assert two_sample(3960, 10000, 0.40, 10000, rounding=0.005).p == 1.0
     assert two_sample(3960, 10000, 0.40, 10000).p < 1.0
