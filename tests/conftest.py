@@ -8,11 +8,16 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from hypothesis import settings
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from .rounding import OtherRounding
+
+if not settings().print_blob:  # failures print a command that repeats them (suites/falsified.py)
+    settings.register_profile("tests", print_blob=True)
+    settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vlm_gauntlet.attacks.adaptive.branches import spoil
 from vlm_gauntlet.attacks.adaptive.eot import input_gradient
 from vlm_gauntlet.attacks.adaptive.evasion import MARGIN, evade
 from vlm_gauntlet.attacks.adaptive.unrolling import gradient_at, soft_sign
@@ -112,6 +113,20 @@ def test_each_branch_is_spoilt_by_the_sign_of_its_share() -> None:
     assert torch.allclose(spoilt.images[:, :2].mean((0, 2, 3)), torch.tensor([0.7, 0.1]))
 
 
+def test_branches_are_spoilt_over_all_draws() -> None:
+    """The first draw speaks of red and the second of green: both are pushed."""
+    channels = [0, 1]
+
+    class Changing(Subtraction):
+        def branches(self, images: Tensor) -> list[tuple[float, Tensor]]:
+            score = images[:, channels.pop(0)].flatten(1).mean(1)
+            return [(1.0, torch.stack([-score, score], 1))]
+
+    images = torch.full((2, 3, 4, 4), 0.4)
+    push = spoil(Changing(), images, torch.zeros(2, dtype=torch.long), torch.zeros_like(images), 1.0, draws=2)
+    assert (push[:, :2] > 0).all() and not push[:, 2].any()
+
+
 def test_ttcs_alarm_says_which_images_it_counterattacks(
     tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
@@ -146,8 +161,7 @@ def test_a_gradient_over_draws_is_their_mean() -> None:
 
 def test_wrong_in_every_draw_is_broken_and_wrong_in_one_is_not() -> None:
     images, labels = torch.full((3, 3, 2, 2), 0.5), torch.zeros(3, dtype=torch.long)
-    answers = [torch.tensor([1, 1, 0]), torch.tensor([1, 0, 0])]
-    kept = list(answers)
+    kept = [torch.tensor([1, 1, 0]), torch.tensor([1, 0, 1])]
 
     def victim(x: Tensor) -> Tensor:
         return torch.nn.functional.one_hot(kept.pop(0), 2).float() + 0 * x.flatten(1).sum(1, keepdim=True)

@@ -128,6 +128,14 @@ def test_a_pixel_at_the_border_comes_back():
     assert moved[0, 0, 0, 0] == pytest.approx(eps, abs=1e-6)
 
 
+def test_each_restart_starts_elsewhere(toy):
+    model, images, labels = toy
+    seen = []
+    run(PGD("linf", 0.1, steps=1, restarts=3), lambda x: seen.append(x.detach()) or model(x), images, labels)
+    starts = seen[0:6:2]  # a step and a last look for each restart
+    assert all((a != b).flatten(1).any(1).all() for a, b in zip(starts, starts[1:] + starts[:1], strict=True))
+
+
 def test_random_starts_fill_the_ball(toy):
     model, images, labels = toy
     for norm in ("linf", "l2"):

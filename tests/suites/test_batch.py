@@ -1,5 +1,7 @@
 """One batch of a cell: fresh draws for each scoring, and the largest shift that a neighbour causes."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import Tensor
@@ -50,11 +52,55 @@ def test_a_randomised_defence_is_scored_on_different_draws(tiny_backbone: Backbo
         assert max(found) < ATTACK.scoring_draws and sum(0 < count < ATTACK.scoring_draws for count in found) > 100
         # Five throws of a five-sided die: 1.0 right on average, with variance 0.8.
         assert sum(found) / 200 == pytest.approx(1.0, abs=0.3)
+    draws = ATTACK.scoring_draws
+    assert "unstable-prediction" in {i.name for i in indicators_of(ATTACK, [result], draws=draws) if i.fired}
+
+
+class Sure(Dice):
+    """Always right, and remembers on whose streams it was asked."""
+
+    asked: ClassVar[list[tuple[int, ...]]] = []
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        self.asked.append(self.draws.keys)
+        logits = torch.zeros(len(images), len(prompts))
+        logits[:, 0] = 1.0
+        return logits + 0 * images.flatten(1).sum(1, keepdim=True)
+
+
+def test_every_draw_counts_and_none_is_one_that_the_attack_saw(tiny_backbone: Backbone, prompts: PromptSet) -> None:
+    Sure.asked.clear()
+    result = run(Sure, tiny_backbone, prompts, torch.full((3, 3, 16, 16), 0.5), ATTACK)
+    assert {(s.clean, s.attacked) for s in result.samples} == {(ATTACK.scoring_draws,) * 2}
+    whole = [keys for keys in Sure.asked if len(keys) == 3]  # the first sample is asked about once more, alone
+    attack, scoring = whole[0], whole[-1]
+    assert whole.count(scoring) == 2 * ATTACK.scoring_draws, "clean and attacked"
+    assert not set(attack) & set(scoring) and len(set(scoring)) == 3
+    draws = ATTACK.scoring_draws
+    assert "unstable-prediction" not in {i.name for i in indicators_of(ATTACK, [result], draws=draws) if i.fired}
 
 
 def test_each_sample_has_draws_of_its_own(tiny_backbone: Backbone, prompts: PromptSet) -> None:
     result = run(Dice, tiny_backbone, prompts, torch.full((200, 3, 16, 16), 0.5), ATTACK)
     assert len({s.clean for s in result.samples}) > 2
+
+
+class Bright(Defence):
+    """Right on a picture brighter than grey."""
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        score = images.flatten(1).mean(1) - 0.5
+        return torch.stack([score, -score, *[torch.full_like(score, -1.0)] * (len(prompts) - 2)], 1)
+
+
+def test_clean_and_attacked_images_are_scored_each_as_what_they_are(
+    tiny_backbone: Backbone, prompts: PromptSet
+) -> None:
+    """At 16/255 the attack reaches the first picture, the second is out of reach, the third was wrong before."""
+    images = torch.tensor([0.52, 0.7, 0.4])[:, None, None, None].expand(3, 3, 16, 16)
+    result = run(Bright, tiny_backbone, prompts, images, ATTACK)
+    assert [(s.clean, s.attacked, s.robust) for s in result.samples] == [(1, 0, 0), (1, 1, 1), (0, 0, 0)]
+    assert result.telemetry["success"] == (1, 0, 1)
 
 
 def test_the_batch_gap_is_the_shift_of_the_logit_that_moves_most(tiny_backbone: Backbone, prompts: PromptSet) -> None:
