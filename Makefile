@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUTCOMES ?= outcomes
+LIMIT ?= 4
 STAMP := $(VENV)/.installed
 
-.PHONY: fast mini test lint types browser clean help
+.PHONY: fast mini test processors mutants lint types browser clean help
 help:
 	@echo "make fast   install, attack every defence on the embedded CLIP, render site/index.html (minutes, offline)"
 	@echo "make test   install, test our own code"
+	@echo "make processors   do other instruction sets give the same tests and the same outcomes? (minutes)"
+	@echo "make mutants      are the tests able to fail? small wrong changes, one by one, in a copy (half an hour)"
 	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; half an hour)"
 	@echo "make lint types browser clean"
 
@@ -28,6 +31,13 @@ mini: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest tests/
+
+# The numeric tests and the fast tier's cells with the kernels of other processors; LIMIT samples of each cell.
+processors: $(STAMP)
+	$(BIN)/python -m tests.processors --limit $(LIMIT)
+
+mutants: $(STAMP)
+	$(BIN)/python -u -m tests.mutants
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

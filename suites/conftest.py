@@ -7,7 +7,11 @@ from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.plugin import outcomes_folder
 
 # One attack is the fixture of many examples: it holds no state, so sharing it is fine.
-COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+COMMON = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    print_blob=True,  # what `falsified.py` makes its command of
+)
 settings.register_profile("fast", COMMON, max_examples=5, derandomize=True)
 settings.register_profile("nightly", COMMON, max_examples=300)
 settings.load_profile("fast")

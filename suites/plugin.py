@@ -16,6 +16,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 if TYPE_CHECKING:
     from .cells import CellPlan
 
+pytest_plugins = ["vlm_gauntlet.suites.falsified"]
 MARKERS = {
     "fast": "CPU, minutes, the embedded ViT; sockets are blocked",
     "mini": "CPU, the whole matrix on the embedded CNN at the papers' threat models",

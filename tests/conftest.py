@@ -1,13 +1,16 @@
 """Fixtures shared by the tests of our own code."""
 
 import io
+import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
 import webdataset
+from hypothesis import settings
 from torchvision.transforms.functional import to_pil_image
 
 from vlm_gauntlet.fixtures.backbone import Backbone
@@ -15,7 +18,13 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.training import job as jobs
 from vlm_gauntlet.training.job import TrainingJob
 
+from .rounding import OtherRounding
+
 METHODS = Path(__file__).parents[1] / "methods"
+
+if not settings().print_blob:  # failures print a command that repeats them (suites/falsified.py)
+    settings.register_profile("tests", print_blob=True)
+    settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,6 +33,14 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder := tmp_path_factory.mktemp("cache")))
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def other_rounding() -> Iterator[None]:
+    """`GAUNTLET_ROUNDING=seed`: everything is computed as another processor might (`rounding.py`)."""
+    seed = os.environ.get("GAUNTLET_ROUNDING")
+    with OtherRounding(int(seed)) if seed else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

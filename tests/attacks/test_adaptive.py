@@ -7,8 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vlm_gauntlet.attacks.adaptive.branches import branch_attack
+from vlm_gauntlet.attacks.adaptive.eot import input_gradient
 from vlm_gauntlet.attacks.adaptive.evasion import MARGIN, evade
 from vlm_gauntlet.attacks.adaptive.unrolling import gradient_at, soft_sign
+from vlm_gauntlet.attacks.base import Plain
+from vlm_gauntlet.attacks.losses import cross_entropy
 from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.draws import Draws
@@ -16,6 +20,8 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.rn.method import RandomNoise
 from vlm_gauntlet.methods.ttc.method import TTC
 from vlm_gauntlet.methods.victims import BoundDefence
+
+from ..rounding import between
 
 KEYS = tuple(range(6))
 
@@ -107,18 +113,61 @@ def test_each_branch_is_spoilt_by_the_sign_of_its_share() -> None:
     assert torch.allclose(spoilt.images[:, :2].mean((0, 2, 3)), torch.tensor([0.7, 0.1]))
 
 
+def test_branches_are_spoilt_over_all_draws() -> None:
+    """The first draw speaks of red and the second of green: both are pushed."""
+    channels = [0, 1]
+
+    class Changing(Subtraction):
+        def branch_logits(self, images: Tensor) -> list[tuple[float, Tensor]]:
+            score = images[:, channels.pop(0)].flatten(1).mean(1)
+            return [(1.0, torch.stack([-score, score], 1))]
+
+    images = torch.full((2, 3, 4, 4), 0.4)
+    push = branch_attack(Changing(), images, torch.zeros(2, dtype=torch.long), torch.zeros_like(images), 1.0, draws=2)
+    assert (push[:, :2] > 0).all() and not push[:, 2].any()
+
+
 def test_ttcs_alarm_says_which_images_it_counterattacks(
     tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
     always = TTC(tiny_backbone)
     drift = always.threshold - always.gate_margin_on(images, prompts, Draws(KEYS, 1))
-    defence = TTC(tiny_backbone, {"gate_off": "zero"}, threshold=float(drift.median()))
+    defence = TTC(tiny_backbone, {"gate_off": "zero"}, threshold=between(drift))
     margin = defence.gate_margin_on(images, prompts, Draws(KEYS, 1))
     defence.draws = Draws(KEYS, 1)
     moved = (defence.counterattack(images) - images).abs().flatten(1).amax(1) > 0
     assert torch.equal(margin > 0, moved)
     assert 0 < int(moved.sum()) < len(images)
     assert TTC.offers("gate_margin") and not RandomNoise.offers("gate_margin")
+
+
+def test_a_gradient_over_draws_is_their_mean() -> None:
+    """Of draws that all say the same it is the gradient of one: the indicators compare its size with other victims'."""
+    images, labels = torch.full((3, 3, 2, 2), 0.5), torch.tensor([0, 1, 0])
+    factors: list[float] = []
+
+    def victim(x: Tensor) -> Tensor:
+        return factors.pop(0) * torch.stack([x[:, 0].sum((1, 2)), x[:, 1].sum((1, 2))], 1)
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        return logits.sum(1)
+
+    for drawn, mean in (([2.0], 2.0), ([2.0] * 4, 2.0), ([1.0, 2.0, 6.0], 3.0)):
+        factors[:] = drawn
+        gradient, value, _ = input_gradient(Plain(victim), images, labels, loss, draws=len(drawn))
+        assert torch.allclose(gradient[:, :2], torch.full((3, 2, 2, 2), mean)) and not gradient[:, 2].any()
+        assert torch.allclose(value, torch.full((3,), mean * 4.0)), "two channels of four pixels at one half"
+
+
+def test_wrong_in_every_draw_is_broken_and_wrong_in_one_is_not() -> None:
+    images, labels = torch.full((3, 3, 2, 2), 0.5), torch.zeros(3, dtype=torch.long)
+    kept = [torch.tensor([1, 1, 0]), torch.tensor([1, 0, 1])]
+
+    def victim(x: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(kept.pop(0), 2).float() + 0 * x.flatten(1).sum(1, keepdim=True)
+
+    _, _, wrong = input_gradient(Plain(victim), images, labels, cross_entropy, draws=2)
+    assert wrong.tolist() == [True, False, False]
 
 
 def test_fixed_draws_repeat_and_fresh_ones_do_not(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:

@@ -1,11 +1,13 @@
 """AutoAttack's cascades: who runs, on whom, with few classes, and the same bits however a batch is cut."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from vlm_gauntlet.attacks.autoattack import APGDCE
-from vlm_gauntlet.attacks.base import Plain
+from vlm_gauntlet.attacks.base import Attack, Plain, Run
 from vlm_gauntlet.attacks.ensembles import Ensemble, Fare, Rand, Standard, Tecoa
 
 KEYS = tuple(range(40))
@@ -63,6 +65,33 @@ def test_the_worst_of_its_parts_and_who_broke_whom(toy: Toy) -> None:
     assert int(alone.success.sum()) + 5 < int(result.success.sum())
     assert not result.repaired.any()
     assert (result.images != images).flatten(1).any(1)[~result.success].all()  # the highest loss, not the clean image
+
+
+@dataclass
+class Moves(Attack):
+    """Moves every image by a share of eps."""
+
+    share: float = 1.0
+
+    def perturb(self, run: Run) -> Tensor:
+        return run.images + self.share * self.eps
+
+
+def test_what_stands_is_as_the_first_part_left_it_and_what_falls_as_its_breaker_did() -> None:
+    images, labels = torch.tensor([0.5, 0.7])[:, None, None, None].expand(2, 3, 4, 4), torch.zeros(2, dtype=torch.long)
+    parts = {"up": Moves("linf", 0.1, 0.5), "down": Moves("linf", 0.1, -1.0), "little": Moves("linf", 0.1, 0.25)}
+
+    def model(x: Tensor) -> Tensor:
+        dark = (x.flatten(1).mean(1) < 0.45).float()
+        return torch.stack([1 - dark, dark], 1)
+
+    class Three(Ensemble):
+        def parts(self, classes):
+            return dict(parts)
+
+    result = run(Three("linf", 0.1), model, images, labels)
+    assert result.telemetry["broken_by"].tolist() == [2, 0]
+    assert torch.allclose(result.images.mean((1, 2, 3)), torch.tensor([0.4, 0.75]))
 
 
 def test_later_parts_see_only_what_still_stands(toy: Toy) -> None:

@@ -11,6 +11,7 @@ from vlm_gauntlet.attacks.balls import lp_norm
 from vlm_gauntlet.attacks.base import Attack, Plain
 from vlm_gauntlet.attacks.indicators import (
     attack_indicators,
+    batch_dependent,
     dead_gradient,
     loss_not_rising,
     robust_above_clean,
@@ -145,6 +146,11 @@ def test_values_by_hand():
     assert silent_success(torch.tensor([1.0, 1.0, 0.0, 0.0]), success).value == 0.25
     assert dead_gradient(torch.tensor([1.0, 2.0, 3.0, 0.0]), torch.full((4,), 4.0)).value == 0.5
     assert robust_above_clean(0.5, 0.25).value == -0.25
+
+
+def test_one_shifted_probe_among_many_is_enough():
+    assert batch_dependent(torch.tensor([0.0] * 30 + [0.06])).fired
+    assert not batch_dependent(torch.full((31,), 0.04)).fired
 
 
 def test_nothing_to_compare_fires_nothing():

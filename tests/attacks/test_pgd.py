@@ -128,6 +128,14 @@ def test_a_pixel_at_the_border_comes_back():
     assert moved[0, 0, 0, 0] == pytest.approx(eps, abs=1e-6)
 
 
+def test_each_restart_starts_elsewhere(toy):
+    model, images, labels = toy
+    seen = []
+    run(PGD("linf", 0.1, steps=1, restarts=3), lambda x: seen.append(x.detach()) or model(x), images, labels)
+    starts = seen[0:6:2]  # a step and a last look for each restart
+    assert all((a != b).flatten(1).any(1).all() for a, b in zip(starts, starts[1:] + starts[:1], strict=True))
+
+
 def test_random_starts_fill_the_ball(toy):
     model, images, labels = toy
     for norm in ("linf", "l2"):
@@ -148,6 +156,33 @@ def test_a_nan_gradient_is_told_and_does_not_spread(norm):
     result = run(PGD(norm, 0.1), model, images, labels)
     assert result.telemetry["nan_gradient"].tolist() == [1, 1]
     assert (result.telemetry["last_loss"] > result.telemetry["first_loss"]).all()
+
+
+def test_what_happened_once_is_told_at_the_end():
+    """Of a NaN at the first step, a success on the way and a high loss, later steps and restarts take nothing back."""
+
+    def model(images):
+        level = images.mean((1, 2, 3))
+        spoilt = torch.where((level - 0.5).abs() < 1e-6, (level - level).sqrt(), torch.zeros_like(level))
+        return torch.stack([torch.zeros_like(level), 0.05 - (level - 0.56).abs() * 2 + spoilt], dim=1)
+
+    images, labels = torch.full((2, 3, 2, 2), 0.5), torch.zeros(2, dtype=torch.long)
+    told = run(PGD("linf", 0.1, steps=4, step_size=0.4, random_start=False), model, images, labels).telemetry
+    assert told["nan_gradient"].tolist() == [1, 1], "of the first of four steps"
+
+    def ridge(images):
+        return torch.stack([torch.zeros(len(images)), 0.02 - (images.mean((1, 2, 3)) - 0.56).abs()], dim=1)
+
+    attack = PGD("linf", 0.1, steps=2, step_size=0.5, restarts=2, random_start=False)
+    ends = iter([0.0, 0.0, -1.0, 0.0, 0.0, -2.0])  # the last call of each restart: the first ended higher
+
+    def ending(x):
+        return ridge(x) + torch.tensor([0.0, 1.0]) * next(ends, 0.0)
+
+    told = run(attack, ending, images[:1], labels[:1]).telemetry
+    assert told["silent_success"].tolist() == [1]
+    expected = torch.nn.functional.softplus(ridge(torch.full((1, 3, 2, 2), 0.6))[0, 1] - 1.0)
+    assert float(told["last_loss"]) == pytest.approx(float(expected), abs=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["ce-targeted", "dlr-targeted"])

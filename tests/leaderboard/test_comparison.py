@@ -110,6 +110,33 @@ def test_equal_numbers_are_green_only_where_n_can_tell() -> None:
     assert samples_needed(0.4, 500) is None, "the claim's own n cannot carry three points"
 
 
+def test_equivalence_is_two_one_sided_tests_at_five_percent() -> None:
+    """Where the 90 % interval fits in the margin and the 95 % one does not, the two are the same result (TOST)."""
+    between = (  # equal accuracies, from too few samples to enough, for each kind of comparison
+        [two_sample(0.4 * n, n, 0.4, n) for n in range(1000, 4000, 50)],
+        [two_sample(0.4 * n, n, 0.4, n, spread=SeedSpread(0.001, 30)) for n in range(1000, 4000, 50)],
+        [
+            paired([1.0] * k + [0.0] * k + [1.0] * (1000 - 2 * k), [0.0] * k + [1.0] * k + [1.0] * (1000 - 2 * k))
+            for k in range(10, 200)
+        ],
+    )
+    for found in between:
+        assert any(f.equivalent and max(-f.low, f.high) > MARGIN for f in found), "stricter than two tests at 5 %"
+        for f in found:
+            # z is 1.645 and 1.960; Clopper-Pearson and Student's t have nearly the same ratio
+            ratio = max(-f.low, f.high) / MARGIN
+            assert not f.equivalent or ratio < 1.1 * 1.960 / 1.645, "laxer than two tests at 5 %"
+            assert f.equivalent or ratio > 0.9 * 1.960 / 1.645, "stricter than two tests at 5 %"
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_a_large_difference_is_never_equivalent(share: float) -> None:
+    """Neither below nor above, of any kind: the interval must fit in the margin on both sides."""
+    plain, trained = (two_sample(share * 9999, 9999, 0.4, 9999, spread=s) for s in (None, SeedSpread(0.001, 30)))
+    same = paired([1.0] * int(share * 1000) + [0.0] * int((1 - share) * 1000), [1.0] * 400 + [0.0] * 600)
+    assert not plain.equivalent and not trained.equivalent and not same.equivalent
+
+
 def test_rounding_is_the_claims() -> None:
     assert two_sample(3960, 10000, 0.40, 10000, rounding=0.005).p == 1.0
     assert two_sample(3960, 10000, 0.40, 10000).p < 1.0
@@ -121,6 +148,12 @@ def test_training_noise_widens() -> None:
     assert plain.p < ALPHA < retrained.p
     assert retrained.tolerance > plain.tolerance
     assert two_sample(3700, 10000, 0.40, 10000, spread=SeedSpread(0.02, 30)).tolerance < retrained.tolerance
+
+
+def test_both_sides_were_trained() -> None:
+    """With samples without end, what is left is the spread of a difference of two trainings: sqrt(2) sd."""
+    found = two_sample(0.4 * 10**10, 10**10, 0.4, 10**10, spread=SeedSpread(0.01, 3))
+    assert found.tolerance == pytest.approx(4.3027 * 2**0.5 * 0.01, rel=1e-3), "Student's t at two degrees of freedom"
 
 
 def test_false_alarms_of_a_night() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from vlm_gauntlet.leaderboard.flags import FINAL, MASKING, Flag, unanswered
 from vlm_gauntlet.leaderboard.rows import Row, headline, rows
 
 from .factory import fired, outcome
@@ -47,6 +48,14 @@ def test_gradients_that_mislead_have_no_answer() -> None:
     assert row.state == "masked" and red(row) == ["gradients-mislead"]
     mended = only(outcome("0" * 20, SQUARE), outcome("1" * 20, PGD), outcome("0" * 20, ADAPTIVE))
     assert mended.state == "valid" and "black-box-beats-white-box" in [f.name for f in mended.flags]
+
+
+@pytest.mark.parametrize("name", sorted(MASKING))
+def test_a_flag_on_the_defence_has_no_answer_and_one_on_an_attack_has(name: str) -> None:
+    """The adaptive attack leaves nothing, on the same samples as the flagged one."""
+    flagged, strong = outcome("1" * 20, PGD), outcome("0" * 20, ADAPTIVE)
+    left = unanswered([Flag(name, PGD, "", masking=True)], [strong], [flagged, strong])
+    assert [flag.name for flag in left] == ([name] if name in FINAL else [])
 
 
 def test_a_leaked_label_masks() -> None:

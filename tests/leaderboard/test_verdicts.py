@@ -9,10 +9,10 @@ from vlm_gauntlet.attacks.registry import choice
 from vlm_gauntlet.fixtures.protocols import AttackChoice, Protocol
 from vlm_gauntlet.fixtures.records import Cell, Outcome
 from vlm_gauntlet.fixtures.reported import Component, reported_protocol
-from vlm_gauntlet.leaderboard.comparison import SeedSpread
+from vlm_gauntlet.leaderboard.comparison import Comparison, SeedSpread
 from vlm_gauntlet.leaderboard.matching import match
 from vlm_gauntlet.leaderboard.trainings import spread
-from vlm_gauntlet.leaderboard.verdicts import Verdict, explained_by, verdicts
+from vlm_gauntlet.leaderboard.verdicts import Verdict, explained_by, judge, verdicts
 from vlm_gauntlet.methods.claims import Claim, claims
 from vlm_gauntlet.suites.runnable import runnable
 
@@ -53,6 +53,13 @@ def test_the_words(right: int, n: int, word: str) -> None:
     assert found.word == word
     assert found.comparison is not None and found.q is not None and found.observed is not None
     assert "points" in found.reason and found.reason.endswith(("?", "."))
+
+
+@pytest.mark.parametrize(("q", "word"), [(0.049, "below claim"), (0.051, "reproduced")])
+def test_a_proven_difference_is_told_even_within_the_margin(q: float, word: str) -> None:
+    """One point below with samples without end: it is equivalent for all purposes, and it is below."""
+    small = Comparison(-0.01, -0.012, -0.008, 0.04, True, 0.002, "a test")
+    assert judge(Verdict("c", "inconclusive", "", comparison=small), q).word == word
 
 
 def test_a_memory_is_never_checked_against() -> None:

@@ -40,7 +40,9 @@ def test_a_full_rank_projection_changes_no_answer_of_a_single_view(
     )
     scale = (on * off).sum(1, keepdim=True) / off.square().sum(1, keepdim=True)
     assert torch.allclose(on, scale * off, atol=1e-4) and (scale > 1.01).all()
-    assert torch.equal(on.argmax(1), off.argmax(1))
+    first, second = off.topk(2).values.unbind(1)
+    sure = first - second > 1e-3  # ten times what the two lie apart
+    assert sure.sum() > 3 and torch.equal(on.argmax(1)[sure], off.argmax(1)[sure])
 
 
 def test_a_small_subspace_changes_the_logits(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:

@@ -11,6 +11,8 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.rn.method import RandomNoise
 from vlm_gauntlet.methods.ttc.method import TTC
 
+from ..rounding import between
+
 KEYS = tuple(range(6))
 
 
@@ -47,14 +49,36 @@ def test_gate_on_moves_the_feature_further_than_noise(tiny_backbone: Backbone, i
     assert (moved(counter(on, images)) > moved(noise(on, images))).all()
 
 
-def test_gate_is_per_sample_and_equality_falls_on_noise(tiny_backbone: Backbone, images: Tensor) -> None:
+def test_gate_is_per_sample(tiny_backbone: Backbone, images: Tensor) -> None:
+    """The threshold lies in the widest gap between two drifts: rounding moves none of them across it."""
     anchor = tiny_backbone.encode_image(images)
     d0 = noise(TTC(tiny_backbone), images)
     tau = (tiny_backbone.encode_image(images + d0) - anchor).norm(dim=1) / anchor.norm(dim=1)
-    middle = tau.sort().values[3].item()
+    middle = between(tau)
     delta = counter(TTC(tiny_backbone, threshold=middle), images)
     kept_noise = torch.isclose(delta, d0, atol=1e-6).flatten(1).all(1)
     assert kept_noise.tolist() == (tau >= middle).tolist()
+
+
+class HalfAway(Backbone):
+    """A gate's tower whose drift is one half to the bit: features (1, 0) for the clean images, (1.5, 0) for others."""
+
+    def __init__(self, clean: Tensor) -> None:
+        torch.nn.Module.__init__(self)
+        self.clean = clean
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return torch.tensor([1.0 if torch.equal(images, self.clean) else 1.5, 0.0]).expand(len(images), 2)
+
+
+@pytest.mark.parametrize(("threshold", "attacked"), [(0.5, False), (0.5 + 2**-20, True)])
+def test_a_drift_equal_to_the_threshold_falls_on_noise(
+    threshold: float, attacked: bool, tiny_backbone: Backbone, images: Tensor
+) -> None:
+    """Sheet 1.2: only a drift below it is counterattacked."""
+    defence = TTC(tiny_backbone, threshold=threshold, gate_backbone=HalfAway(images))
+    delta, d0 = counter(defence, images), noise(defence, images)
+    assert torch.allclose(delta, d0, atol=1e-6) != attacked
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

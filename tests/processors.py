@@ -1,0 +1,164 @@
+"""`python -m tests.processors`: the numeric tests and the fast tier's cells, under each of this processor's kernels.
+
+Torch and oneDNN choose their kernels by instruction set, and each sums in another order. Under each set that this
+processor has, this runs the tests that compute, and every cell of the fast tier on its first samples, and compares each
+outcome bit with the frozen one: `0 of 896 outcome bits moved under avx2`. A moved bit is always printed, with the
+margin by which the sample is right or wrong now (true logit minus the best other, as a share of the logits' range).
+
+Exit status: 0 where all tests pass and every moved bit is a near-tie (a margin below `NEAR`): there the frozen bit
+itself stands on rounding, and nobody's code is wrong. 1 where a test fails, where a bit moved by more, or where no cell
+could be compared.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.suites.journal import Journal
+from vlm_gauntlet.suites.mini_claims import MiniClaim, mini_claims
+
+NEAR = 0.01
+FOLDERS = ("tests/attacks", "tests/methods", "tests/fixtures", "tests/suites")
+SETS = {
+    "default": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One bit that is not the frozen one: in how many draws the clean or the attacked image of a sample is right."""
+
+    outcome: Outcome
+    place: int
+    kind: str
+    frozen: int
+    now: int
+
+
+def moved_bits(frozen: MiniClaim, outcome: Outcome) -> list[Moved]:
+    """The bits of an outcome that differ from the frozen ones of the same first samples."""
+    now = MiniClaim.of(outcome)
+    return [
+        Moved(outcome, place, kind, int(before), int(after))
+        for kind in ("clean", "attacked")
+        for place, (before, after) in enumerate(zip(getattr(frozen, kind), getattr(now, kind), strict=False))
+        if before != after
+    ]
+
+
+def compare(outcomes: list[Outcome], frozen: tuple[MiniClaim, ...]) -> tuple[int, list[Moved], list[str]]:
+    """Outcomes against frozen ones -> number of bits compared, those that moved, cells that nothing is frozen of."""
+    known = {r.setting: r for r in frozen}
+    bits, moved, strange = 0, [], []
+    for outcome in outcomes:
+        one = known.get(MiniClaim.of(outcome).setting)
+        if one is None:
+            strange.append(outcome.cell.id)
+            continue
+        bits += 2 * min(outcome.n, len(one.clean))
+        moved += moved_bits(one, outcome)
+    return bits, moved, strange
+
+
+def margins(logits: Tensor, label: int) -> Tensor:
+    """True logit minus the best other [draws], as a share of the logits' range, of logits [draws, K]."""
+    others = logits.clone()
+    others[:, label] = -torch.inf
+    return (logits[:, label] - others.amax(1)) / (logits.amax(1) - logits.amin(1)).clamp_min(1e-6)
+
+
+def margin_of(bit: Moved) -> float:
+    """The least margin over the scoring draws, of a sample attacked again alone, with this process's kernels."""
+    from vlm_gauntlet.methods.registry import method
+    from vlm_gauntlet.suites.batch import Evaluation, run_batch
+    from vlm_gauntlet.suites.cells import plan
+
+    cell, sample = bit.outcome.cell, bit.outcome.samples[bit.place]
+    (made,) = plan([cell.method], cell.backbone, [cell.dataset], [cell.protocol.id], limit=bit.place + 1)
+    defence, data, _ = made.load()
+    seen: list[Tensor] = []
+    answer = defence.forward
+
+    def recording(images: Tensor, prompts: object) -> Tensor:
+        logits: Tensor = answer(images, prompts)  # type: ignore[arg-type]
+        seen.append(logits.detach())
+        return logits
+
+    object.__setattr__(defence, "forward", recording)
+    size = data.native_size if cell.protocol.threat.attack_resolution == "native" else defence.backbone.image_size
+    *_, batch = data.batches(limit=bit.place + 1, batch_size=1, size=size)
+    undefended = method("undefended").build(defence.backbone)
+    run_batch(
+        Evaluation(defence, undefended, data.prompted(cell.protocol.evaluation.prompts), cell.protocol, cell.seed),
+        batch,
+    )
+    scored = torch.cat(seen[-bit.outcome.draws :] if bit.kind == "attacked" else seen[-2 * bit.outcome.draws :])
+    return float(margins(scored[: bit.outcome.draws], sample.label).abs().min())
+
+
+def report(folder: Path, name: str) -> int:
+    """Prints what moved; number of bits that moved by more than a near-tie, or 1 where nothing could be compared."""
+    bits, moved, strange = compare(Journal(folder).outcomes(), mini_claims())
+    print(f"{len(moved)} of {bits} outcome bits moved under {name}", flush=True)
+    if strange:
+        print(f"  {len(strange)} cells have no frozen outcome of this setting, such as {strange[0]}")
+    far = 0
+    for bit in moved:
+        margin = margin_of(bit)
+        far += margin > NEAR
+        verdict = "a near-tie" if margin <= NEAR else "NO near-tie"
+        sample = bit.outcome.samples[bit.place].id
+        print(f"  {bit.outcome.cell.id} {sample} {bit.kind}: {bit.frozen} -> {bit.now}, margin {margin:.2g}: {verdict}")
+    return far or int(bits == 0)
+
+
+def run(command: list[str], environment: dict[str, str]) -> int:
+    """A command of this interpreter's, in the repository's root."""
+    root = Path(__file__).parents[1]
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    whole = {**os.environ, **environment, "PYTHONPATH": path}
+    return subprocess.run([sys.executable, "-m", *command], cwd=root, env=whole, check=False).returncode
+
+
+def capability() -> str:
+    """What torch computes with in a process with this environment."""
+    return torch.backends.cpu.get_cpu_capability().lower()
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.processors", description="Does another processor agree?")
+    parser.add_argument("--limit", type=int, default=4, help="samples of each cell (default: 4, of the tier's 24)")
+    parser.add_argument("--only", choices=SETS, action="append", help="instruction set; repeatable (default: all)")
+    parser.add_argument("--cells-only", action="store_true", help="leave out the tests")
+    parser.add_argument("--report", nargs=2, metavar=("DIR", "SET"), help=argparse.SUPPRESS)  # in a process of that set
+    asked = parser.parse_args()
+    if asked.report:
+        if capability() != asked.report[1]:
+            print(f"not run under {asked.report[1]}: this processor has {capability()}")
+            return 0
+        return min(1, report(Path(asked.report[0]), asked.report[1]))
+    print(f"this processor's own instruction set: {capability()}", flush=True)
+    wrong = 0
+    for name in asked.only or SETS:
+        with tempfile.TemporaryDirectory(prefix="processors-") as folder:
+            print(f"== {name}: {' '.join(f'{k}={v}' for k, v in SETS[name].items())}", flush=True)
+            if not asked.cells_only:
+                wrong += run(["pytest", *FOLDERS, "-q", "--tb=short"], SETS[name]) != 0
+            cells = ["pytest", "suites/test_matrix.py", "-m", "fast", "--limit", str(asked.limit), "--outcomes", folder]
+            wrong += run([*cells, "-q", "--tb=short"], SETS[name]) != 0
+            wrong += run(["tests.processors", "--report", folder, name], SETS[name])
+    return min(1, wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
