@@ -10,6 +10,7 @@ Loaded by the suites' plug-in. The part after --falsified is hypothesis' own rec
 import re
 import shlex
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def pytest_runtest_makereport(
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """With --falsified, a property test runs on the given example alone."""
     given = item.config.getoption("--falsified")
-    function = getattr(item, "obj", None)
+    function: Any = getattr(item, "obj", None)
     if given is None or not getattr(function, "is_hypothesis_test", False):
         return
     from hypothesis import reproduce_failure
