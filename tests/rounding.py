@@ -20,7 +20,7 @@ ROUNDED = {
 MIX = 2654435761  # Knuth's multiplicative hash
 
 
-class OtherRounding(TorchDispatchMode):
+class OtherRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Moves the results of products, attention and norms inside the block by an ulp, or not at all.
 
     Args:
@@ -28,7 +28,7 @@ class OtherRounding(TorchDispatchMode):
     """
 
     def __init__(self, seed: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seed = seed
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
