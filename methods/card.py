@@ -63,7 +63,7 @@ class Measured(_Record):
 
     attack_cost: Cost | None = Field(
         default=None,
-        description="passes for one gradient of the adaptive attacker: straight-through route, one draw, one image; "
+        description="passes for one gradient of the adaptive attacker: straight-through, one draw, one image; "
         "an attack costs steps x draws x this",
     )
     timings: tuple[Timing, ...] = ()

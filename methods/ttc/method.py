@@ -49,7 +49,7 @@ class TTC(Defence):
 
     @classmethod
     def over(cls, tower: Backbone, original: Backbone, deviations: Mapping[str, str]) -> "TTC":
-        """The gate keeps the original tower, as the official code has it for fine-tuned victims."""
+        """The gate keeps the original tower, as the official code has it for fine-tuned towers."""
         return cls(tower, deviations, gate_backbone=original)
 
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:

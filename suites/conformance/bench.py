@@ -90,18 +90,18 @@ class Bench:
         with torch.no_grad():
             return defence(images, prompts or self.material.prompts, draws=Draws(keys, call)).detach()
 
-    def victim(self, defence: Defence, route: Gradient = "direct") -> BoundDefence:
+    def victim(self, defence: Defence, gradient: Gradient = "direct") -> BoundDefence:
         """The defence as an attack sees it."""
-        return BoundDefence(defence, self.material.prompts, self.keys, route)
+        return BoundDefence(defence, self.material.prompts, self.keys, gradient)
 
     def attack(
-        self, defence: Defence, route: Gradient = "direct", *, steps: int = 10, eps: float | None = None
+        self, defence: Defence, gradient: Gradient = "direct", *, steps: int = 10, eps: float | None = None
     ) -> AttackResult:
-        """PGD with any iterate; averaged over draws where the route is adaptive and the defence randomised."""
-        eot = 4 if route != "direct" and defence.card.randomised else 1
+        """PGD with any iterate; averaged over draws of a randomised defence, but for its plain gradient."""
+        eot = 4 if gradient != "direct" and defence.card.randomised else 1
         budget = self.eps if eps is None else eps
         pgd = PGD("linf", budget, steps=steps, selection="any-iterate", eot=eot)
-        return pgd(self.victim(defence, route), self.images, self.material.labels, self.keys)
+        return pgd(self.victim(defence, gradient), self.images, self.material.labels, self.keys)
 
     @cached_property
     def plain_and_adaptive(self) -> tuple[AttackResult, AttackResult]:

@@ -139,6 +139,16 @@ def test_a_truncated_outcome_is_named_and_nothing_is_lost(cell: CellPlan, tmp_pa
     assert journal.find(kept.key) == kept
 
 
+def test_an_outcome_of_another_schema_is_one_clear_error(cell: CellPlan, tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    path = tmp_path / f"{run_cell(cell, journal).key}.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "schema_version": 1, "cell": {"seed": 0}}))
+    with pytest.raises(GauntletError, match="schema_version 1 is not 2") as error:
+        journal.outcomes()
+    assert "problems" not in str(error.value) and "move the file away and run again" in str(error.value)
+
+
 def test_a_lying_outcome_does_not_validate(cell: CellPlan, tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     path = tmp_path / f"{run_cell(cell, journal).key}.json"
