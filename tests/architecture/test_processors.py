@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from vlm_gauntlet.suites.cells import plan
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.mini_claims import MiniClaim
+from vlm_gauntlet.suites.running import run_cell
 
 from .. import processors
 from ..leaderboard.factory import outcome
-from ..processors import NEAR, compare, margins, report
+from ..processors import NEAR, Moved, compare, margins, margins_of, report
 from ..rounding import OtherRounding, between
 
 BITS = "1101" * 5
@@ -44,14 +46,40 @@ def test_a_near_tie_is_printed_and_forgiven_and_no_other(
 ) -> None:
     Journal(tmp_path).write(outcome("0" + BITS[1:]))
     monkeypatch.setattr(processors, "mini_claims", lambda: (MiniClaim.of(outcome(BITS)),))
-    monkeypatch.setattr(processors, "margin_of", lambda bit: margin)
+    monkeypatch.setattr(processors, "margins_of", lambda bit: torch.tensor([-9 * margin, margin]))
     assert report(tmp_path, "avx2") == status
     told = capsys.readouterr().out
-    assert "1 of 40 outcome bits moved under avx2" in told and said in told and "0000 attacked: 1 -> 0" in told
+    assert (
+        "1 of 40 outcome bits of 1 cells moved under avx2" in told and said in told and "0000 attacked: 1 -> 0" in told
+    )
+
+
+def test_a_coupled_batch_that_is_not_whole_is_not_compared() -> None:
+    """A sample's bits then depend on its neighbours, whatever the processor."""
+    whole, frozen = outcome("1" * 24), outcome("1" * 24)
+    coupled = [o.model_copy(update={"cell": o.cell.model_copy(update={"batch_size": 24})}) for o in (whole, frozen)]
+    part = coupled[0].model_copy(update={"samples": coupled[0].samples[:4]})
+    reference = (MiniClaim.of(coupled[1]),)
+    assert compare([part], reference) == (0, [], []) and compare([coupled[0]], reference) == (48, [], [])
 
 
 def test_nothing_compared_is_a_failure(tmp_path: Path) -> None:
     assert report(tmp_path, "avx2") == 1
+
+
+@pytest.mark.parametrize("name", ["rn", "clipure_cos+as_coded"])
+@pytest.mark.parametrize("kind", ["clean", "attacked"])
+def test_margins_are_positive_in_as_many_draws_as_the_sample_was_right_in(
+    name: str, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Of the last of five samples: alone where the defence takes them apart, in its batch where it does not."""
+    (cell,) = plan([name], "miniclip-vit", ["fashion_mnist"], ["fgsm-white-box-linf-16-255"], limit=5, batch_size=5)
+    made = run_cell(cell, Journal(tmp_path_factory.mktemp("o")))
+    assert (made.cell.batch_size is None) == (name == "rn")
+    for place in (1, 4):
+        right = getattr(made.samples[place], kind)
+        found = margins_of(Moved(made, place, kind, 0, right))
+        assert len(found) == made.draws and int((found > 0).sum()) == right
 
 
 def test_a_margin_is_a_share_of_the_range() -> None:
