@@ -26,6 +26,12 @@ def test_ids_are_unique_sorted_and_digests_differ() -> None:
     assert len({p.digest for p in known.values()}) == len(known)
 
 
+def test_a_title_may_be_reworded_and_nothing_else() -> None:
+    known = protocol("pgd-20-adaptive-linf-1-255")
+    assert known.model_copy(update={"title": "In other words"}).digest == known.digest
+    assert known.model_copy(update={"id": "another"}).digest != known.digest
+
+
 def test_no_file_repeats_what_its_twin_says() -> None:
     """A file without `base` shares its threat and attack with no other file."""
     seen: dict[str, str] = {}
