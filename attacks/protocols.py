@@ -72,18 +72,17 @@ def parts() -> Parts[list[Protocol]]:
 
 @cache
 def protocols() -> dict[str, Protocol]:
-    """All usable protocols of the house by id, sorted; of two with one id neither is."""
+    """All usable protocols of the house by id, sorted; of two files with one id the later one is left out whole."""
     found: dict[str, Protocol] = {}
     for stem, made in list(parts().usable.items()):
-        for protocol in made:
-            if protocol.id in found:
-                parts().refuse(stem, GauntletError(
-                    f"two protocols called {protocol.id!r}", expected="one id, one protocol",
-                    where=str(FOLDER / f"{stem}.toml"), fix="rename one file",
-                ))  # fmt: skip
-            found[protocol.id] = protocol
-    usable = {p.id for made in parts().usable.values() for p in made}
-    return {name: found[name] for name in sorted(found) if name in usable}
+        if clash := next((p.id for p in made if p.id in found), None):
+            parts().refuse(stem, GauntletError(
+                f"two protocols called {clash!r}", expected="one id, one protocol",
+                where=str(FOLDER / f"{stem}.toml"), fix="rename one file",
+            ))  # fmt: skip
+        else:
+            found |= {p.id: p for p in made}
+    return dict(sorted(found.items()))
 
 
 def protocol(name: str) -> Protocol:

@@ -1,7 +1,6 @@
 """`gauntlet train` and `gauntlet train-miniclip`: make again what the clone carries."""
 
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -51,12 +50,13 @@ def train(
     import inspect
 
     from vlm_gauntlet.fixtures.errors import GauntletError
+    from vlm_gauntlet.methods.discovery import HERE
     from vlm_gauntlet.methods.registry import method as method_named
     from vlm_gauntlet.methods.registry import methods
     from vlm_gauntlet.training.job import TrainingJob
 
     chosen = method_named(method)
-    trainable = [name for name in methods() if find_spec(f"vlm_gauntlet.methods.{name}.train")]
+    trainable = [name for name in methods() if (HERE / name / "train.py").is_file()]  # an entry point has no folder
     if chosen.card.id not in trainable:
         raise GauntletError(
             f"{chosen.card.id} is not trained", expected=f"one of: {', '.join(trainable)}", where="METHOD",

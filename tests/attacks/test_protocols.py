@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from vlm_gauntlet.attacks import protocols as module
 from vlm_gauntlet.attacks.levels import level
 from vlm_gauntlet.attacks.protocols import FOLDER, protocol, protocols, read_protocols
 from vlm_gauntlet.attacks.registry import build
@@ -24,6 +25,22 @@ def test_ids_are_unique_sorted_and_digests_differ() -> None:
     known = protocols()
     assert list(known) == sorted(known)
     assert len({p.digest for p in known.values()}) == len(known)
+
+
+def test_of_two_files_with_one_id_the_first_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a-white-box.toml").write_text(GOOD.replace('knowledge = ["white-box"]', 'knowledge = ["none"]'))
+    (tmp_path / "a.toml").write_text(GOOD.replace("steps = 1", "steps = 2"))
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    for cached in (module.parts, module.protocols):
+        cached.cache_clear()
+    try:
+        known = protocols()
+        assert [p.attack.parameters["steps"] for p in known.values()] == [1]
+        assert list(module.parts().unusable) == ["a"]
+    finally:
+        monkeypatch.undo()
+        for cached in (module.parts, module.protocols):
+            cached.cache_clear()
 
 
 def test_a_title_may_be_reworded_and_nothing_else() -> None:

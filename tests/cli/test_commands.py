@@ -266,3 +266,14 @@ def test_an_empty_folder_makes_no_board(tmp_path: Path) -> None:
     result = gauntlet("board", "--outcomes", tmp_path / "none", "--out", tmp_path / "site")
     assert result.exit_code == 2 and "no outcomes" in result.stderr
     assert not (tmp_path / "site").exists()
+
+
+def test_an_installed_defence_does_not_stand_in_the_way_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no folder in the package, so that nothing may look for its `train` there."""
+    from vlm_gauntlet.methods import registry
+
+    monkeypatch.setitem(registry.parts().usable, "theirs", registry.methods()["rn"])
+    result = CliRunner().invoke(app, ["train", "rn", "--backbone", "miniclip-vit", "--data", str(tmp_path)])
+    assert "rn is not trained" in result.output and "tecoa" in result.output
