@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.closure import code_digest, root_of
 from vlm_gauntlet.fixtures.files import sha256, user_cache, write_atomically
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
@@ -17,6 +18,7 @@ from .rules import WordSwap
 from .search import Attacked
 from .sources.base import Source
 
+SEARCH = "vlm_gauntlet.attacks.text.search"
 SENTENCES = TypeAdapter(tuple[Attacked, ...])
 TOLERANCE = {"rel_tol": 1e-2, "abs_tol": 1e-6}  # of an objective on another machine; float32 features differ by less
 
@@ -27,11 +29,11 @@ def cached(
     """What a search found before, if it still holds on this tower; otherwise it is made now, and stored.
 
     Args:
-        tower, prompts, rules, source: everything that decides the result, beside the code; their digests name the file.
+        tower, prompts, rules, source: what decides the result; their digests name the file, with that of the code.
         search: makes it.
     """
-    own = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    parts = (tower.digest, prompts.digest, rules.model_dump_json(), source.digest, *map(sha256, own))
+    code = code_digest([SEARCH, root_of(type(source))])
+    parts = (tower.digest, prompts.digest, rules.model_dump_json(), source.digest, code)
     path = folder() / f"{sha256(repr(parts).encode())[:32]}.json"
     found: tuple[Attacked, ...] = ()
     if path.is_file():
