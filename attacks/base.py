@@ -1,7 +1,7 @@
 """The contract of every attack. The base class projects, clips and recomputes success: no attack lies about itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain
 from dataclasses import field
 from fractions import Fraction
@@ -101,6 +101,9 @@ class Context(Interface):
     def known_backbone(self) -> Backbone:
         """The backbone whose features an attacker of text reads."""
 
+    def sources(self) -> Mapping[str, Victim]:
+        """Models that images may be transferred from, by name."""
+
     def victim(self, gradient: Gradient = "direct", *, period: int = 0, prompts: PromptSet | None = None) -> Victim:
         """The model to break.
 
@@ -165,6 +168,9 @@ class Attack(ABC):
     info: ClassVar[AttackInfo]
     losses_compare: ClassVar[bool] = True
     """Whether its loss is of the size of a cross-entropy, so that its gradients compare with another model's."""
+
+    transfers: ClassVar[bool] = False
+    """Whether it asks for the context's `sources`."""
 
     norm: str
     eps: float
