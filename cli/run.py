@@ -64,6 +64,8 @@ def run(
         batch_size=batch_size or chosen.batch_size,
     )
     finished, missing, failed = _run_all(cells, outcomes)
+    if failed and not (finished or missing):
+        raise next(iter(failed.values()))
     _report(finished, missing, outcomes)
     for cell, error in failed.items():
         typer.echo(f"failed: {cell}: {error}", err=True)

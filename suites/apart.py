@@ -1,10 +1,10 @@
 """Work in a process of its own: fresh module state, limits of time and memory, and no report is a failure.
 
 Processes are forked from a server that has imported the house and run nothing, so that one costs a third of a second.
-What comes back is read as weights are, with `weights_only`: tensors and plain values, no code.
+What comes back is JSON and safetensors: plain values and tensors, no code.
 """
 
-import io
+import json
 import os
 import resource
 import sys
@@ -19,10 +19,13 @@ from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import torch
+from safetensors.torch import load, save
+from torch import Tensor
 
 from vlm_gauntlet.fixtures.errors import ContractError, GauntletError, UnavailableError, failure
 
 PRELOADED = ("vlm_gauntlet.suites.witness",)
+TENSOR = "__tensor__"
 ERRORS = {kind.__name__: kind for kind in (GauntletError, ContractError, UnavailableError)}
 
 
@@ -63,7 +66,7 @@ class Apart:
         self._answer()  # that it was made
 
     def ask(self, name: str, *arguments: object) -> Any:
-        """The answer of a method of the object.
+        """The answer of a method of the object; of its sequences lists.
 
         Raises:
             GauntletError: what the method raised; that the process ended, or took longer than it may. Whatever it was,
@@ -83,11 +86,12 @@ class Apart:
                 where=self.what, fix="look for a loop that never ends, or raise the limit",
             )  # fmt: skip
         try:
-            came = self._connection.recv_bytes()
+            told, tensors = self._connection.recv_bytes(), self._connection.recv_bytes()
         except (EOFError, OSError):
             raise self._lost() from None
         try:
-            kind, found = torch.load(io.BytesIO(came), weights_only=True)
+            kind, found = json.loads(told)
+            found = _joined(found, load(tensors))
             error = ERRORS[kind](**found) if kind else None
         except Exception as unread:
             self.close()
@@ -157,14 +161,14 @@ def _serve(
     if memory is not None:
         _limit(memory)
     made, failed = _tried(make, arguments)
-    connection.send_bytes(_packed(failed, None))
+    _tell(connection, failed, None)
     while not failed:
         try:
             name, given = connection.recv()
         except (EOFError, OSError):
             return
         found, wrong = _tried(getattr(made, name), given)
-        connection.send_bytes(_packed(wrong, found))
+        _tell(connection, wrong, found)
 
 
 def _limit(memory: int) -> None:
@@ -174,11 +178,32 @@ def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (used + memory, used + memory))
 
 
-def _packed(error: GauntletError | None, found: object) -> bytes:
-    told = {"came": error.came, "expected": error.expected, "where": error.where, "fix": error.fix} if error else found
-    out = io.BytesIO()
-    torch.save((type(error).__name__ if error else "", told), out)
-    return out.getvalue()
+def _tell(connection: "Connection[Any, Any]", error: GauntletError | None, found: object) -> None:
+    """Sends what was found: JSON, in which a tensor is its number, and the tensors."""
+    if error is not None:
+        found = {"came": error.came, "expected": error.expected, "where": error.where, "fix": error.fix}
+    tensors: dict[str, Tensor] = {}
+
+    def numbered(value: object) -> object:
+        if isinstance(value, Tensor):
+            tensors[str(len(tensors))] = value.detach().cpu().contiguous()
+            return {TENSOR: str(len(tensors) - 1)}
+        if isinstance(value, Mapping):
+            return {name: numbered(inner) for name, inner in value.items()}
+        return [numbered(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+    try:
+        told = json.dumps([type(error).__name__ if error else "", numbered(found)]).encode()
+    except TypeError:  # no plain value: the reader says so
+        told = b""
+    connection.send_bytes(told)
+    connection.send_bytes(save({name: tensor.clone() for name, tensor in tensors.items()}))
+
+
+def _joined(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, dict):
+        return tensors[value[TENSOR]] if TENSOR in value else {n: _joined(v, tensors) for n, v in value.items()}
+    return [_joined(inner, tensors) for inner in value] if isinstance(value, list) else value
 
 
 def _tried(call: Callable[..., object], arguments: tuple[object, ...]) -> tuple[Any, GauntletError | None]:

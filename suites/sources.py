@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method, method, methods
-from vlm_gauntlet.methods.undefended.method import Undefended
 
 
 class Branch(Defence):
@@ -21,8 +21,6 @@ class Branch(Defence):
         whole: the defence.
         place: which answer.
     """
-
-    card = Undefended.card
 
     def __init__(self, whole: Defence, place: int) -> None:
         super().__init__(whole.backbone)
@@ -57,13 +55,14 @@ def sources(defence: Defence, backbone: Backbone, prompts: PromptSet) -> dict[st
     if defence.offers("tuned_backbone"):
         towers["own tower"] = defence.tuned_backbone
     towers["own backbone"] = defence.backbone
+    undefended = method("undefended")
     found: dict[str, Defence] = {}
     seen: list[Tensor] = []
     for name, tower in towers.items():
         features = _features(tower)
         if not any(torch.equal(features, other) for other in seen):
             seen.append(features)
-            found[name] = Undefended(tower)
+            found[name] = undefended.build(tower)
     return found | {f"branch {i}": Branch(defence, i) for i in range(_branches(defence, prompts))}
 
 
@@ -84,7 +83,7 @@ def _branches(defence: Defence, prompts: PromptSet) -> int:
     grey = torch.full((1, 3, size, size), 0.5, device=defence.backbone.device)
     try:
         with torch.no_grad():
-            answers: Sequence[object] = defence.branch_logits_on(grey, prompts, defence.draws.__class__((0,)))
+            answers: Sequence[object] = defence.branch_logits_on(grey, prompts, Draws((0,)))
     except GauntletError:  # a deviation may leave one answer
         return 0
     return len(answers)
