@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
 from vlm_gauntlet.attacks.adaptive.straight_through import straight_through
@@ -70,6 +69,8 @@ class CLIPureCos(Defence):
         if self.deviations["null_prompt"] == "single":
             sentences: tuple[str, ...] = ("a photo of a.",)
         else:
+            from open_clip import OPENAI_IMAGENET_TEMPLATES  # slow to import
+
             sentences = tuple(template("") for template in OPENAI_IMAGENET_TEMPLATES)
         # A prompt set of one null class beside itself: the backbone caches it by digest.
         return self.backbone.text_features(PromptSet(("null", "null"), (sentences, sentences)))[0]
