@@ -54,7 +54,8 @@ class AttackResult:
 
     Attributes:
         images: [B, 3, H, W], inside the ball and [0,1].
-        success: [B] bool, recomputed on `images` with one fresh call of the victim.
+        success: [B] bool, recomputed on `images` with one fresh call of the victim (of one that draws nothing, with
+            its last answer where it was asked about these very images).
         repaired: [B] bool, samples that the attack had left outside the ball or box.
         telemetry: per-sample series [B] that indicators read (first and last loss, gradient norms).
         notes: warnings of the attack, in words.
@@ -247,8 +248,15 @@ class Attack(ABC):
             run.notes.append(f"out-of-ball: {int(repaired.sum())} of {len(images)} images were projected back")
         adversarial = project(proposed, images, norm=self.norm, eps=self.eps)
         with torch.no_grad():
-            success = victim(adversarial).argmax(1) != labels
+            success = _asked(victim, adversarial).argmax(1) != labels
         return AttackResult(adversarial, success, repaired, run.telemetry, run.notes, run.previous)
+
+
+def _asked(victim: Victim, images: Tensor) -> Tensor:
+    """Logits [B, K] of one more call, or those that the victim itself says such a call would repeat."""
+    recall = getattr(victim, "recall", None)
+    logits: Tensor | None = recall(images) if recall else None
+    return victim(images) if logits is None else logits
 
 
 def check_images(images: Tensor, *, where: str) -> None:
