@@ -6,11 +6,12 @@ OUTCOMES ?= outcomes
 LIMIT ?= 4
 STAMP := $(VENV)/.installed
 
-.PHONY: fast mini test processors mutants lint types browser clean help
+.PHONY: fast mini test processors dummies mutants lint types browser clean help
 help:
 	@echo "make fast   install, attack every defence on the embedded CLIP, render site/index.html (minutes, offline)"
 	@echo "make test   install, test our own code"
 	@echo "make processors   do other instruction sets give the same tests and the same outcomes? (minutes)"
+	@echo "make dummies      does any defence that cheats rank above its worth? the whole catalogue (minutes)"
 	@echo "make mutants      are the tests able to fail? small wrong changes, one by one, in a copy (half an hour)"
 	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; half an hour)"
 	@echo "make lint types browser clean"
@@ -35,6 +36,10 @@ test: $(STAMP)
 # The numeric tests and the fast tier's cells with the kernels of other processors; LIMIT samples of each cell.
 processors: $(STAMP)
 	$(BIN)/python -m tests.processors --limit $(LIMIT)
+
+# Defences that cheat, hide or mask: none may rank above what it is worth.
+dummies: $(STAMP)
+	GAUNTLET_DUMMIES=1 $(BIN)/python -m pytest tests/suites/test_dummies.py -rA
 
 mutants: $(STAMP)
 	$(BIN)/python -u -m tests.mutants

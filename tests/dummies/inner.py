@@ -1,0 +1,36 @@
+"""What hides behind a dummy: a model whose robustness is known, since nothing stands before it."""
+
+import torch
+from torch import Tensor
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.methods.base import Defence
+from vlm_gauntlet.methods.registry import method
+
+
+class OnTeCoA(Defence):
+    """A trick before TeCoA: what a strong attack leaves of TeCoA is what it is worth."""
+
+    inner = "tecoa"
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        self.model = method(self.inner).build(backbone)
+
+
+class OnUndefended(OnTeCoA):
+    """A trick before nothing: worth nothing."""
+
+    inner = "undefended"
+
+
+def with_gradient(value: Tensor, gradient: Tensor) -> Tensor:
+    """One tensor's value, another one's gradient."""
+    return value.detach() + gradient - gradient.detach()
+
+
+def boosted(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logits [B, K] that say `labels` [B], where these are classes."""
+    known = (labels >= 0) & (labels < logits.shape[1])
+    chosen = torch.nn.functional.one_hot(labels.clamp(0, logits.shape[1] - 1), logits.shape[1])
+    return logits + 50.0 * chosen * known[:, None]
