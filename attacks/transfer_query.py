@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vlm_gauntlet.fixtures.draws import Draws
 
-from .balls import per_sample
 from .base import STRICT, Attacked, AttackInfo, Context, Run, Victim
 from .losses import margin
 from .pgd import PGD
@@ -63,13 +62,20 @@ class TransferQuery(Square):
         return best
 
     def _transferred(self, run: Run) -> tuple[Tensor, Tensor]:
-        """The transferred image of each sample that goes furthest [B, 3, H, W], and its margin [B]."""
+        """The transferred image of each sample that goes furthest [B, 3, H, W], and its margin [B].
+
+        A sample that an image breaks meets no further source.
+        """
         best, score = run.images.clone(), self._margin(run.victim, run.images, run.labels)
         for source in self._sources.values():
-            made = PGD(self.norm, self.eps, steps=self.steps)(source, run.images, run.labels, run.keys).images
-            values = self._margin(run.victim, made, run.labels)
-            best = torch.where(per_sample(values > score, best), made, best)
-            score = torch.maximum(score, values)
+            active = (score <= 0).nonzero().squeeze(1)
+            if len(active) == 0:
+                break
+            images, labels, keys = run.images[active], run.labels[active], tuple(run.keys[i] for i in active.tolist())
+            made = PGD(self.norm, self.eps, steps=self.steps)(source.select(active), images, labels, keys).images
+            values = self._margin(run.victim.select(active), made, labels)
+            further = values > score[active]
+            best[active[further]], score[active[further]] = made[further], values[further]
         return best, score
 
     def _searched(self, run: Run, best: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -80,7 +80,8 @@ class BoundDefence:
         self._calls += 1
         logits = self.defence(images, self.prompts, draws=self._draws(), gradient=self.gradient)
         if self.recorder is not None:
-            self.recorder.see(Call(images.detach(), self.prompts, self._draws(), logits.detach()))
+            asked = images.detach().clone()  # an attack may go on writing in what it asked about
+            self.recorder.see(Call(asked, self.prompts, self._draws(), logits.detach()))
         self._last = (images, images._version, logits) if self._repeats(images) else None
         return logits
 

@@ -32,7 +32,6 @@ from .metered import metered
 from .replay import gap, replayed, replayed_draws, secret_keys
 from .scoring import InProcess, Rearranged, Scorer
 
-CHECKED_DRAWS = 4  # of a randomised defence, averaged where its gradient is checked
 CONFIRMING = 30  # draws that the choice of the worst attack never sees
 
 
@@ -272,12 +271,11 @@ def _telemetry(context: BatchContext, attack: Attack, made: Attacked) -> dict[st
 
 def _agreement(context: BatchContext, attack: GradientAttack, attacked: Tensor) -> dict[str, Tensor]:
     """How well the gradient that the attack follows predicts the loss, at clean and at attacked images [B each]."""
-    draws = 1 if context.deterministic else CHECKED_DRAWS
     eps = float(context.evaluation.protocol.threat.eps)
     size = eps if attack.norm == "linf" else eps / math.sqrt(attacked[0].numel())
     return {
         f"agreement_{name}": agreement(
-            context.victim(attack.gradient, period=draws), images, context.labels, context.keys, eps=size, draws=draws
+            context.victim(attack.gradient, period=1), images, context.labels, context.keys, eps=size
         )
         for name, images in (("clean", context.images), ("attacked", attacked))
     }
