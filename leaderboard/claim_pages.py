@@ -57,7 +57,7 @@ def write_claim_pages(pages: Environment, shared: dict[str, object], outcomes: S
     write(
         "claims/index.html", "claims", root="../", by_source=sorted(by_source.items()), sources=sources(), words=WORDS,
         methods={m: len(lines) for m, lines in sorted(by_method.items())}, total=len(found), findings=len(findings),
-        mini=[v for v in mini.values() if v.comparison], unrun=sum(v.comparison is None for v in mini.values()),
+        mini=[r for r in mini.values() if r.n], unrun=sum(not r.n for r in mini.values()),
     )  # fmt: skip
     for method, lines in by_method.items():
         write(
