@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -159,6 +160,43 @@ def _show_repeats(found: "dict[str, Repeat]", as_json: bool) -> None:
         typer.echo(f"{sum(r.word == 'unchanged' for r in compared)} of {len(compared)} unchanged")
     if reasons := Counter((r.word, r.reason) for r in found.values() if not r.n):
         table([[*key, n] for key, n in reasons.most_common()], ["now", "reason", "frozen outcomes"])
+
+
+@app.command()
+def direction(
+    outcomes: Annotated[Path | None, typer.Option(help="folder of outcomes; default: our frozen ones")] = None,
+    as_json: Json = False,
+) -> None:
+    """How far the order of methods under transferred attacks (T0) here agrees with that in papers, on real CLIP.
+
+    Spearman's rank correlation over the methods in common, with the share of all orders that agree as well (p).
+
+    Examples:
+
+      gauntlet claims direction
+
+      gauntlet claims direction --outcomes outcomes --json
+    """
+    from vlm_gauntlet.leaderboard.direction import directions, t0_of_frozen, t0_of_rows
+    from vlm_gauntlet.leaderboard.rows import rows
+    from vlm_gauntlet.methods.claims import claims as all_claims
+    from vlm_gauntlet.suites.journal import Journal
+    from vlm_gauntlet.suites.mini_claims import mini_claims
+
+    ours = t0_of_rows(rows(Journal(outcomes).outcomes())) if outcomes else t0_of_frozen(mini_claims())
+    found = directions(ours, all_claims())
+    if as_json:
+        typer.echo(json.dumps([{**asdict(d), "eps": str(d.eps), "real_eps": str(d.real_eps)} for d in found], indent=1))
+    elif found:
+        table(
+            [[f"{d.backbone}, {d.dataset}, {d.eps}", f"{d.source}: {d.real_backbone}, {d.real_eps}, {d.attack}",
+              len(d.methods), d.n, "–" if d.rho is None else f"{d.rho:.2f}", "–" if d.p is None else f"{d.p:.2f}",
+              " > ".join(name for name, _, _ in d.methods)] for d in found],
+            ["ours", "theirs", "methods", "least n", "rank correlation", "p", "their order"],
+        )  # fmt: skip
+    else:
+        typer.echo("no table of ours and of a source have four methods in common")
+    _exit_if_incomplete(left_out(*CLAIMS, *(() if outcomes else (MINI_CLAIMS,)), own=True))
 
 
 @app.command()

@@ -179,7 +179,7 @@ def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutco
         write(f"datasets/{formatting.file_name(name)}.html", page)
     for outcome in outcomes:
         write(f"outcomes/{outcome.key}.json", outcome.model_dump_json(indent=1) + "\n")
-    write_claim_pages(pages, shared, outcomes, out)
+    write_claim_pages(pages, shared, outcomes, found, out)
     if retrieval:
         write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
     write("style.css", (TEMPLATES / "style.css").read_text(encoding="utf-8"))
