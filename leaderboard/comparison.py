@@ -134,14 +134,12 @@ def paired(observed: Sequence[float], reference: Sequence[float]) -> Comparison:
         )  # fmt: skip
     moves = [o - r for o, r in zip(observed, reference, strict=True)]
     gains, losses = sum(m for m in moves if m > 0), -sum(m for m in moves if m < 0)
-
-    def interval(alpha: float) -> tuple[float, float]:
-        low, high = score_interval(gains, losses, n, alpha)
-        return float(low), float(high)
-
+    outer, inner = zip(
+        *(bounds.tolist() for bounds in score_interval(gains, losses, n, [ALPHA, 2 * ALPHA])), strict=True
+    )
     test = f"McNemar's exact test and Tango's score interval, {sum(map(bool, moves))} of {n} samples flipped"
     p = float(sign_p(gains, losses))
-    return _comparison((gains - losses) / n, interval(ALPHA), interval(2 * ALPHA), p, test)
+    return _comparison((gains - losses) / n, outer, inner, p, test)
 
 
 def false_discovery(p_values: Sequence[float]) -> list[float]:

@@ -80,6 +80,7 @@ def test_more_samples_say_more(a: float, b: float, n: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60))
+@settings(deadline=None)
 def test_paired_is_symmetric_and_counts_flips_only(pairs: list[tuple[int, int]]) -> None:
     ours, theirs = [a for a, _ in pairs], [b for _, b in pairs]
     one, other = paired(ours, theirs), paired(theirs, ours)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, spearmanr
 from typer.testing import CliRunner
@@ -38,6 +38,7 @@ def test_the_coefficient_is_spearmans_and_p_counts_orders() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=7))
+@settings(deadline=None)
 def test_it_is_scipys_coefficient_whatever_ties(pairs: list[tuple[int, int]]) -> None:
     ours, theirs = ([p[i] for p in pairs] for i in (0, 1))
     rho, p = agreement(ours, theirs)

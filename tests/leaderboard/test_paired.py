@@ -5,7 +5,7 @@ Simulated shares are held to their nominal ones up to the binomial error of the 
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest
@@ -122,6 +122,7 @@ def test_without_flips_the_bound_is_known(n: int) -> None:
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
+@settings(deadline=None)
 def test_the_interval_solves_the_score_equation(gains: int, losses: int, ties: int) -> None:
     """At each bound, (gains - losses - n d) / its restricted standard error is z, by a maximum found numerically."""
     n = gains + losses + ties
@@ -140,6 +141,7 @@ def test_the_interval_solves_the_score_equation(gains: int, losses: int, ties: i
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
+@settings(deadline=None)
 def test_whole_flips_are_mcnemars_exact_test(gains: int, losses: int) -> None:
     wanted = binomtest(gains, gains + losses).pvalue if gains + losses else 1.0
     assert float(sign_p(gains, losses)) == pytest.approx(wanted)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom
@@ -95,6 +95,7 @@ def test_the_samples_told_are_enough(gap: float, n: float) -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=12, max_size=12), min_size=1, max_size=6))
+@settings(deadline=None)
 def test_ranges_always_make_sense(counts: list[list[int]]) -> None:
     fractions = np.array(counts) / 3
     found = better(fractions)
