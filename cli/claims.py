@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from vlm_gauntlet.leaderboard.left_out import CLAIMS, METHODS, MINI_CLAIMS, TRAI
 from .console import table
 
 if TYPE_CHECKING:
+    from vlm_gauntlet.leaderboard.mini_verdicts import Repeat
     from vlm_gauntlet.leaderboard.verdicts import Verdict
     from vlm_gauntlet.methods.claims import Claim
 
@@ -94,7 +96,7 @@ def verdicts(
     mini: bool = False,
     as_json: Json = False,
 ) -> None:
-    """Judges claims by the outcomes in a folder; with --mini, our own frozen outcomes instead of papers' numbers.
+    """Judges claims by the outcomes in a folder; with --mini, whether our own frozen outcomes came out unchanged.
 
     Example: gauntlet claims verdicts --outcomes outcomes --mini
     """
@@ -108,13 +110,14 @@ def verdicts(
         if method in parts().unusable:
             parts().get(method, "--method")
         frozen = [r for r in mini_claims() if method in (None, r.method.partition("+")[0])]
-        found, about = mini_verdicts(frozen, run), {r.method.partition("+")[0] for r in frozen}
+        about = {r.method.partition("+")[0] for r in frozen}
+        _show_repeats(mini_verdicts(frozen, run), as_json)
         kinds: tuple[str, ...] = (MINI_CLAIMS,)
     else:
         chosen = _chosen(source, method)
-        found, about = judge(chosen, run), {c.method for c in chosen}
+        about = {c.method for c in chosen}
+        _show_verdicts(judge(chosen, run), as_json)
         kinds = (*CLAIMS, TRAININGS)
-    _show_verdicts(found, as_json)
     unable = [lost for lost in left_out(METHODS, own=True) if lost.name in about]
     _exit_if_incomplete([*left_out(*kinds, own=True), *unable])
 
@@ -140,6 +143,60 @@ def _show_verdicts(found: "dict[str, Verdict]", as_json: bool) -> None:
         table([[v.claim, v.word, v.reason] for v in tested], ["claim", "verdict", "reason"])
     if reasons := Counter((v.word, v.reason) for v in found.values() if not v.comparison):
         table([[*key, n] for key, n in reasons.most_common()], ["verdict", "reason", "claims"])
+
+
+def _show_repeats(found: "dict[str, Repeat]", as_json: bool) -> None:
+    if as_json:
+        shown = [
+            {"claim": r.claim, "verdict": r.word, "reason": r.reason, "n": r.n, "flipped": r.flipped, "q": r.q,
+             "command": r.command}
+            for r in found.values()
+        ]  # fmt: skip
+        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
+        return
+    compared = [r for r in found.values() if r.n]
+    if compared:
+        table([[r.claim, r.word, r.reason] for r in compared], ["frozen outcome", "now", "reason"])
+        typer.echo(f"{sum(r.word == 'unchanged' for r in compared)} of {len(compared)} unchanged")
+    if reasons := Counter((r.word, r.reason) for r in found.values() if not r.n):
+        table([[*key, n] for key, n in reasons.most_common()], ["now", "reason", "frozen outcomes"])
+
+
+@app.command()
+def direction(
+    outcomes: Annotated[Path | None, typer.Option(help="folder of outcomes; default: our frozen ones")] = None,
+    as_json: Json = False,
+) -> None:
+    """How far the order of methods under transferred attacks (T0) here agrees with that in papers, on real CLIP.
+
+    Spearman's rank correlation over the methods in common, with the share of all orders that agree as well (p).
+
+    Examples:
+
+      gauntlet claims direction
+
+      gauntlet claims direction --outcomes outcomes --json
+    """
+    from vlm_gauntlet.leaderboard.direction import directions, t0_of_frozen, t0_of_rows
+    from vlm_gauntlet.leaderboard.rows import rows
+    from vlm_gauntlet.methods.claims import claims as all_claims
+    from vlm_gauntlet.suites.journal import Journal
+    from vlm_gauntlet.suites.mini_claims import mini_claims
+
+    ours = t0_of_rows(rows(Journal(outcomes).outcomes())) if outcomes else t0_of_frozen(mini_claims())
+    found = directions(ours, all_claims())
+    if as_json:
+        typer.echo(json.dumps([{**asdict(d), "eps": str(d.eps), "real_eps": str(d.real_eps)} for d in found], indent=1))
+    elif found:
+        table(
+            [[f"{d.backbone}, {d.dataset}, {d.eps}", f"{d.source}: {d.real_backbone}, {d.real_eps}, {d.attack}",
+              len(d.methods), d.n, "–" if d.rho is None else f"{d.rho:.2f}", "–" if d.p is None else f"{d.p:.2f}",
+              " > ".join(name for name, _, _ in d.methods)] for d in found],
+            ["ours", "theirs", "methods", "least n", "rank correlation", "p", "their order"],
+        )  # fmt: skip
+    else:
+        typer.echo("no table of ours and of a source have four methods in common")
+    _exit_if_incomplete(left_out(*CLAIMS, *(() if outcomes else (MINI_CLAIMS,)), own=True))
 
 
 @app.command()

@@ -17,7 +17,9 @@ from vlm_gauntlet.suites.audit.known import reason_for
 from vlm_gauntlet.suites.mini_claims import mini_claims
 
 from . import formatting
+from .direction import directions, t0_of_rows
 from .mini_verdicts import mini_verdicts
+from .rows import Row
 from .verdicts import WORDS, Verdict, verdicts
 
 
@@ -37,7 +39,9 @@ def _families(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
     return [(reason, members) for (_, reason), members in families.items()]
 
 
-def write_claim_pages(pages: Environment, shared: dict[str, object], outcomes: Sequence[Outcome], out: Path) -> None:
+def write_claim_pages(
+    pages: Environment, shared: dict[str, object], outcomes: Sequence[Outcome], rows: Sequence[Row], out: Path
+) -> None:
     """Writes `claims/index.html`, `claims/<method>.html` and `audit.html` into a site."""
     found = claims()
     judged = verdicts(found, outcomes)
@@ -57,7 +61,8 @@ def write_claim_pages(pages: Environment, shared: dict[str, object], outcomes: S
     write(
         "claims/index.html", "claims", root="../", by_source=sorted(by_source.items()), sources=sources(), words=WORDS,
         methods={m: len(lines) for m, lines in sorted(by_method.items())}, total=len(found), findings=len(findings),
-        mini=[v for v in mini.values() if v.comparison], unrun=sum(v.comparison is None for v in mini.values()),
+        directions=directions(t0_of_rows(rows), found), mini=[r for r in mini.values() if r.n],
+        unrun=sum(not r.n for r in mini.values()),
     )  # fmt: skip
     for method, lines in by_method.items():
         write(

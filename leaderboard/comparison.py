@@ -1,23 +1,20 @@
 """Two accuracies compared: how far apart they are, how sure that is, and whether they can be called the same.
 
-Tests and intervals are statsmodels'. A difference is observed minus claimed, as a fraction.
+Tests and intervals are statsmodels', those of pairs in `paired.py`. A difference is observed minus claimed: a fraction.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import norm, t
-from statsmodels.stats.contingency_tables import mcnemar
+from scipy.special import stdtr, stdtrit
+from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import (
-    confint_proportions_2indep,
-    proportion_confint,
-    test_proportions_2indep,
-)
+from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 
+from .paired import score_interval, sign_p
 from .statistics import LEVEL
 
 ALPHA = 1 - LEVEL
@@ -97,13 +94,20 @@ def two_sample(
 
 
 def _retrained(counts: tuple[float, int, float, int], spread: SeedSpread) -> Comparison:
-    """Sampling noise and training noise of both sides together; Student's t, as few seeds tell the spread poorly."""
+    """Sampling noise and training noise of both sides together, by Student's t.
+
+    Only the training noise was estimated from few values, so that only its share takes degrees of freedom: Welch 1947
+    and Satterthwaite 1946, with infinitely many for the sampling noise. Coverage of the 95 % interval, simulated: 0.92
+    to 0.95 from three trainings on; 0.87 with two whose noise outweighs the samples'.
+    """
     successes, n, theirs, claimed_n = counts
     difference, pooled = successes / n - theirs / claimed_n, (successes + theirs) / (n + claimed_n)
-    error = math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / claimed_n) + 2 * spread.sd**2)
-    law = t(spread.seeds - 1) if spread.seeds > 1 else norm()
-    half, inner = (law.ppf(1 - a / 2) * error for a in (ALPHA, 2 * ALPHA))
-    p = 2 * law.sf(abs(difference) / error) if error else float(abs(difference) < ROUNDING_ERROR)
+    sampling, training = pooled * (1 - pooled) * (1 / n + 1 / claimed_n), 2 * spread.sd**2
+    error = math.sqrt(sampling + training)
+    known = spread.seeds < 2 or training == 0
+    degrees = math.inf if known else (sampling + training) ** 2 / (training**2 / (spread.seeds - 1))
+    half, inner = (stdtrit(degrees, 1 - a / 2) * error for a in (ALPHA, 2 * ALPHA))
+    p = 2 * stdtr(degrees, -abs(difference) / error) if error else float(abs(difference) < ROUNDING_ERROR)
     test = f"n = {n} and {claimed_n}, and {100 * spread.sd:.1f} points between {spread.seeds} trainings"
     return _comparison(
         difference, (difference - half, difference + half), (difference - inner, difference + inner), p, test
@@ -111,7 +115,10 @@ def _retrained(counts: tuple[float, int, float, int], spread: SeedSpread) -> Com
 
 
 def paired(observed: Sequence[float], reference: Sequence[float]) -> Comparison:
-    """The same samples on both sides: only those that flipped count (McNemar 1947, exact).
+    """Two sides on the same samples, which stand for a population: Tango's score interval, McNemar's exact test.
+
+    The interval is unconditional: no flips at all still leave what n samples cannot exclude. Whether one cell came out
+    as before is no such question (`mini_verdicts`).
 
     Args:
         observed, reference: success fractions of the same samples in the same order.
@@ -125,21 +132,14 @@ def paired(observed: Sequence[float], reference: Sequence[float]) -> Comparison:
             f"{n} samples against {len(reference)}", expected="the same samples on both sides", where="paired()",
             fix="compare outcomes with the same sample ids",
         )  # fmt: skip
-    gains = sum(o > r for o, r in zip(observed, reference, strict=True))
-    losses = sum(o < r for o, r in zip(observed, reference, strict=True))
-    flips = gains + losses
-    difference = (sum(observed) - sum(reference)) / n
-    test = f"McNemar's exact test, {flips} of {n} samples flipped"
-    if not flips:
-        return _comparison(0.0, (0.0, 0.0), (0.0, 0.0), 1.0, test)
-    size = sum(abs(o - r) for o, r in zip(observed, reference, strict=True)) / n  # flips / n where one draw scores
-    p = mcnemar([[0, gains], [losses, 0]], exact=True).pvalue
-
-    def interval(alpha: float) -> tuple[float, float]:
-        low, high = proportion_confint(gains, flips, alpha=alpha, method="beta")  # Clopper-Pearson
-        return (2 * float(low) - 1) * size, (2 * float(high) - 1) * size
-
-    return _comparison(difference, interval(ALPHA), interval(2 * ALPHA), p, test)
+    moves = [o - r for o, r in zip(observed, reference, strict=True)]
+    gains, losses = sum(m for m in moves if m > 0), -sum(m for m in moves if m < 0)
+    outer, inner = zip(
+        *(bounds.tolist() for bounds in score_interval(gains, losses, n, [ALPHA, 2 * ALPHA])), strict=True
+    )
+    test = f"McNemar's exact test and Tango's score interval, {sum(map(bool, moves))} of {n} samples flipped"
+    p = float(sign_p(gains, losses))
+    return _comparison((gains - losses) / n, outer, inner, p, test)
 
 
 def false_discovery(p_values: Sequence[float]) -> list[float]:

@@ -11,9 +11,12 @@ from tabulate import tabulate
 from vlm_gauntlet.attacks.levels import LEVELS
 
 from .formatting import interval, threat_words
+from .rank_groups import Key, RankRange, rank_ranges, row_key
 from .rows import Row, headline
 from .statistics import Estimate
-from .table import HEADERS, breaker, flag_names, label, worst_words
+from .table import HEADERS, breaker, flag_names, label, rank_words, worst_words
+
+Ranks = Mapping[Key, RankRange]
 
 
 def numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:
@@ -26,8 +29,8 @@ def numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     }
 
 
-def record(row: Row) -> dict[str, object]:
-    """One row as flat data; fractions in [0, 1], `worst_case` only where it is valid."""
+def record(row: Row, place: RankRange | None = None) -> dict[str, object]:
+    """One row as flat data; fractions in [0, 1], `worst_case` only where it is valid, ranks where `place` is given."""
     valid = row.worst.accuracy if row.worst and row.state == "valid" else None
     made: dict[str, object] = {
         "method": row.method, "backbone": row.backbone, "dataset": row.dataset, "norm": row.threat.norm,
@@ -38,6 +41,10 @@ def record(row: Row) -> dict[str, object]:
         made |= numbers(level.lower(), row.under(level))
     made |= numbers("worst_case", valid)
     made |= {
+        "rank_best": place.best if place else None, "rank_worst": place.worst if place else None,
+        "rank_of": place.of if place else None, "n_to_tell_next": place.needed if place else None,
+        **dict(zip(("gap_to_next", "gap_to_next_low", "gap_to_next_high"), (place and place.gap) or (None,) * 3,
+                   strict=True)),
         "broken_mostly_by": row.worst.breakers[0][0] if row.worst and row.worst.breakers else "",
         "defence_passes": row.passes, "attack_passes": row.attack_passes, "flags": " ".join(flag_names(row)),
         "problem": row.problem, "outcomes": " ".join(o.key for o in row.outcomes),
@@ -45,14 +52,19 @@ def record(row: Row) -> dict[str, object]:
     return made
 
 
-def to_json(found: Sequence[Row]) -> str:
-    """All rows as a JSON array, one object a row."""
-    return as_json([record(row) for row in found])
+def to_json(found: Sequence[Row], ranks: Ranks | None = None) -> str:
+    """All rows as a JSON array, one object a row; `ranks` where they are known already."""
+    return as_json(_records(found, ranks))
 
 
-def to_csv(found: Sequence[Row]) -> str:
+def to_csv(found: Sequence[Row], ranks: Ranks | None = None) -> str:
     """All rows as CSV with a header; an absent number is an empty field."""
-    return as_csv([record(row) for row in found])
+    return as_csv(_records(found, ranks))
+
+
+def _records(found: Sequence[Row], ranks: Ranks | None) -> list[dict[str, object]]:
+    places = rank_ranges(found) if ranks is None else ranks
+    return [record(row, places.get(row_key(row))) for row in found]
 
 
 def as_json(records: Sequence[Mapping[str, object]]) -> str:
@@ -70,14 +82,14 @@ def as_csv(records: Sequence[Mapping[str, object]]) -> str:
     return text.getvalue()
 
 
-def to_latex(found: Sequence[Row]) -> str:
+def to_latex(found: Sequence[Row], ranks: Ranks | None = None) -> str:
     """The tables of the front page as LaTeX (booktabs), one `table` a block, every name escaped."""
-    tables = []
+    tables, places = [], rank_ranges(found) if ranks is None else ranks
     for (backbone, dataset, *_), block in headline(found).items():
         lines = [
-            [label(r), str(r.clean.n), interval(r.clean), *(interval(r.under(k)) for k in LEVELS),
+            [label(r), rank, str(r.clean.n), needed, interval(r.clean), *(interval(r.under(k)) for k in LEVELS),
              worst_words(r), breaker(r)]
-            for r in block
+            for r in block for rank, needed in [rank_words(places.get(row_key(r)))]
         ]  # fmt: skip
         caption = f"{backbone}, {dataset}, {threat_words(block[0].threat)}. Accuracy in %, 95 % Wilson interval."
         tables.append(as_latex(lines, HEADERS[:-1], caption))

@@ -24,6 +24,7 @@ FINAL = frozenset(
 )  # fmt: skip
 CHANCE = 0.05
 UNBOUNDED = Fraction(1, 2)  # from here on every image can become a grey one: nothing may survive
+ROUNDING = 1e-9  # of a sum of fractions
 NOISE = "noise"  # the attack that draws random starts and takes no gradient
 
 
@@ -201,18 +202,37 @@ def more_budget_more_accuracy(outcomes: Sequence[Outcome]) -> list[tuple[Outcome
 def unanswered(flags: Sequence[Flag], adaptive: Sequence[Outcome], outcomes: Sequence[Outcome]) -> list[Flag]:
     """The red flags that no adaptive attack has answered.
 
-    An answer is an adaptive outcome without a red flag of its own that leaves no more samples than the flagged one
-    (paired sign test). Flags that speak of the defence as a whole (`FINAL`) have no answer.
+    An answer is an adaptive outcome that is alive itself (no indicator of masking fired on it), leaves no more of the
+    same samples than the flagged one, and takes a sample that every transferred attack leaves, or all: what breaks
+    only what images from the undefended backbone break as well shows nothing of the defence. Flags that speak of the
+    defence as a whole (`FINAL`) have no answer.
+
+    Args:
+        flags: all of the row.
+        adaptive: the outcomes of adaptive attacks among `outcomes`.
+        outcomes: all of the row, the flagged and the transferred ones among them.
     """
-    red = {f.where for f in flags if f.masking}
-    answers = [robust_fractions(o) for o in adaptive if o.cell.protocol.id not in red]
+    dead = {f.where for f in flags if f.masking}
+    transferred = [o for o in outcomes if level(o.cell.protocol) == "T0"]
+    answers = [
+        robust_fractions(o) for o in adaptive if o.cell.protocol.id not in dead and _beyond_transfer(o, transferred)
+    ]
     by_id = {o.cell.protocol.id: robust_fractions(o) for o in outcomes}
 
     def answered(flag: Flag) -> bool:
         theirs = by_id.get(flag.where)
         return flag.name not in FINAL and theirs is not None and any(
-            ours.keys() == theirs.keys() and sign_test(list(theirs.values()), [ours[i] for i in theirs]) >= CHANCE
-            for ours in answers
+            ours.keys() == theirs.keys() and sum(ours.values()) <= sum(theirs.values()) + ROUNDING for ours in answers
         )  # fmt: skip
 
     return [f for f in flags if f.masking and not answered(f)]
+
+
+def _beyond_transfer(attack: Outcome, transferred: Sequence[Outcome]) -> bool:
+    """Whether it takes anything that no transferred attack on the same samples takes, or leaves nothing at all."""
+    ours = robust_fractions(attack)
+    same = [o for o in transferred if robust_fractions(o).keys() == ours.keys()]
+    if not same or not sum(ours.values()):
+        return True
+    left = worst_fractions(same)
+    return any(value < left[i] for i, value in ours.items())

@@ -25,6 +25,7 @@ from .claim_pages import write_claim_pages
 from .exports import to_csv, to_json, to_latex
 from .flags import MASKING
 from .left_out import left_out
+from .rank_groups import rank_ranges, row_key
 from .retrieval_page import write_retrieval_page
 from .rows import Block, Row, card_of, headline, rows
 from .statistics import wilson
@@ -50,7 +51,7 @@ def environment() -> Environment:
         "percent": formatting.percent, "interval": formatting.interval, "threat": formatting.threat_words,
         "file": formatting.file_name,
         "protocol": _protocol_terms, "command": formatting.command, "label": table.label, "breaker": table.breaker,
-        "flag_names": table.flag_names, "other_versions": _other_versions,
+        "flag_names": table.flag_names, "other_versions": _other_versions, "row_key": row_key,
     }  # fmt: skip
     made.globals |= {
         "wilson": wilson, "MASKING": MASKING, "NEVER_BROKEN": NEVER_BROKEN, "WRONG_ANYWAY": WRONG_ANYWAY,
@@ -162,7 +163,8 @@ def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutco
 
     blocks = headline(found)
     charts = _charts(blocks)
-    shared |= {"charts": charts}
+    ranks = rank_ranges(found)
+    shared |= {"charts": charts, "ranks": ranks}
     controls = [r for r in found if r.method == "undefended" or r.control]
     write("index.html", index.render(
         **shared, root="", blocks=blocks, controls=controls, methods=sorted(by_method),
@@ -177,11 +179,11 @@ def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutco
         write(f"datasets/{formatting.file_name(name)}.html", page)
     for outcome in outcomes:
         write(f"outcomes/{outcome.key}.json", outcome.model_dump_json(indent=1) + "\n")
-    write_claim_pages(pages, shared, outcomes, out)
+    write_claim_pages(pages, shared, outcomes, found, out)
     if retrieval:
         write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
     write("style.css", (TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    write("results.csv", to_csv(found))
-    write("results.json", to_json(found))
-    write("table.tex", to_latex(found))
+    write("results.csv", to_csv(found, ranks))
+    write("results.json", to_json(found, ranks))
+    write("table.tex", to_latex(found, ranks))
     write(MARKER, "This folder was made by `gauntlet board` and is replaced as a whole.\n")

@@ -1,6 +1,6 @@
 """The board as text: one table a backbone, data set and threat model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -8,15 +8,19 @@ from vlm_gauntlet.attacks.levels import LEVELS
 from vlm_gauntlet.fixtures.records import Outcome
 
 from .formatting import interval, percent, threat_words
+from .rank_groups import Key, RankRange, rank_ranges, row_key
 from .rows import Row, headline, rows
 
-HEADERS = ("method", "n", "clean", *LEVELS, "worst case", "broken mostly by", "flags")
+HEADERS = ("method", "rank", "n", "n to tell next", "clean", *LEVELS, "worst case", "broken mostly by", "flags")
 LEGEND = f"""\
 Accuracy in % with 95 % Wilson interval over n samples, worst case per sample over the attacks of a level.
 {"".join(f"{level}: {meaning}.{chr(10)}" for level, meaning in LEVELS.items())}\
 Where images and text are attacked, an attack on either alone counts too: who may change both need not.
+rank: the places that chance leaves open, from paired tests of all rows of a table; sorted by worst case.
+n to tell next: samples that would tell the row from the next in 80 % of cases, were the gap as large as it looks.
 T0 is counted as papers count it; worst case: over all levels, a sample counting only where its clean image is right.
-Embedded backbones (miniclip-vit, miniclip-cnn) are small: compare with papers in direction, not in size."""
+Embedded backbones (miniclip-vit, miniclip-cnn) are small, and their numbers are not those of papers: how far the order
+of the methods agrees is what `gauntlet claims direction` measures."""
 
 
 def worst_words(row: Row) -> str:
@@ -48,18 +52,27 @@ def flag_names(row: Row) -> list[str]:
     return list(dict.fromkeys(flag.name for flag in row.flags))
 
 
-def _line(row: Row) -> list[str]:
-    return [label(row), str(row.clean.n), interval(row.clean), *(interval(row.under(level)) for level in LEVELS),
+def rank_words(place: RankRange | None) -> tuple[str, str]:
+    """The open ranks (`1–3`), and the samples that would tell the row from the next; dashes where there are none."""
+    return (place.words, str(place.needed or "–")) if place else ("–", "–")
+
+
+def _line(row: Row, ranks: Mapping[Key, RankRange]) -> list[str]:
+    rank, needed = rank_words(ranks.get(row_key(row)))
+    columns = (interval(row.under(level)) for level in LEVELS)
+    return [label(row), rank, str(row.clean.n), needed, interval(row.clean), *columns,
             worst_words(row), breaker(row), ", ".join(flag_names(row)) or "–"]  # fmt: skip
 
 
 def text_table(outcomes: Sequence[Outcome]) -> str:
     """All tables of the front page as text; accuracies in per cent with 95 % Wilson intervals, sorted by worst case."""
     blocks = []
-    for (backbone, dataset, *_), found in headline(rows(outcomes)).items():
+    found_rows = rows(outcomes)
+    ranks = rank_ranges(found_rows)
+    for (backbone, dataset, *_), found in headline(found_rows).items():
         title = f"{backbone} · {dataset} · {threat_words(found[0].threat)}"
         # Text cells stay text: tabulate would otherwise read "41.20" as a number and drop the zero.
         blocks.append(
-            f"{title}\n{tabulate([_line(r) for r in found], HEADERS, tablefmt='simple', disable_numparse=True)}"
+            f"{title}\n{tabulate([_line(r, ranks) for r in found], HEADERS, tablefmt='simple', disable_numparse=True)}"
         )
     return "\n\n".join([*blocks, LEGEND]) if blocks else "no outcomes yet: run `gauntlet run --help`"

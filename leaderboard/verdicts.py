@@ -68,19 +68,25 @@ def verdicts(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> dict[str, 
 
 
 def judge(tested: Verdict, q: float) -> Verdict:
-    """The word for a comparison, given its p-value corrected for the night."""
+    """The word for a comparison, given its p-value corrected for the night.
+
+    What is shown to be within MARGIN is `reproduced`, also where a smaller difference is beyond chance: with samples
+    enough every difference is, and the reason then says so. Beyond chance, and not shown to be within: below or above.
+    """
     comparison = tested.comparison
     assert comparison is not None
     gap = f"{100 * comparison.difference:+.1f} points [{100 * comparison.low:+.1f}, {100 * comparison.high:+.1f}]"
     sure = f"{comparison.test}, q = {q:.2g}"
+    margin = f"{100 * MARGIN:.0f} points"
+    if comparison.equivalent:
+        small = ", a difference beyond chance and" if q < ALPHA else ","
+        reason = f"{gap} from the claim{small} within {margin} ({sure})."
+        return replace(tested, word="reproduced", q=q, reason=reason)
     if q < ALPHA:
         word: Word = "below claim" if comparison.difference < 0 else "above claim"
         said = "a stronger attack, or a number that does not hold" if word == "below claim" else "is our attack weaker?"
         return replace(tested, word=word, q=q, reason=f"{gap} from the claim ({sure}): {said}.")
-    if comparison.equivalent:
-        reason = f"{gap} from the claim, within {100 * MARGIN:.0f} points ({sure})."
-        return replace(tested, word="reproduced", q=q, reason=reason)
-    reason = f"{gap} from the claim is no proof of a difference, and too wide for {100 * MARGIN:.0f} points ({sure})."
+    reason = f"{gap} from the claim is no proof of a difference, and too wide for {margin} ({sure})."
     return replace(tested, word="inconclusive", q=q, reason=reason)
 
 

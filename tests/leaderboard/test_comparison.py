@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, chi2, norm, t
 from statsmodels.stats.proportion import proportion_confint
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.leaderboard.comparison import (
     ALPHA,
     MARGIN,
+    Comparison,
     SeedSpread,
     false_discovery,
     paired,
@@ -79,6 +80,7 @@ def test_more_samples_say_more(a: float, b: float, n: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60))
+@settings(deadline=None)
 def test_paired_is_symmetric_and_counts_flips_only(pairs: list[tuple[int, int]]) -> None:
     ours, theirs = [a for a, _ in pairs], [b for _, b in pairs]
     one, other = paired(ours, theirs), paired(theirs, ours)
@@ -86,7 +88,8 @@ def test_paired_is_symmetric_and_counts_flips_only(pairs: list[tuple[int, int]])
     assert one.low - 1e-9 <= one.difference <= one.high + 1e-9
     longer = paired([*ours, 1, 0], [*theirs, 1, 0])
     assert longer.p == pytest.approx(one.p), "a sample that did not flip is no evidence"
-    assert paired(ours, ours).p == 1.0 and paired(ours, ours).equivalent
+    same = paired(ours, ours)
+    assert same.p == 1.0 and same.low == -same.high < 0, "no flips of n samples exclude little"
 
 
 def test_mcnemar_golden() -> None:
@@ -154,6 +157,47 @@ def test_both_sides_were_trained() -> None:
     """With samples without end, what is left is the spread of a difference of two trainings: sqrt(2) sd."""
     found = two_sample(0.4 * 10**10, 10**10, 0.4, 10**10, spread=SeedSpread(0.01, 3))
     assert found.tolerance == pytest.approx(4.3027 * 2**0.5 * 0.01, rel=1e-3), "Student's t at two degrees of freedom"
+
+
+def retrainings(
+    difference: float, sd: float, trainings: int, n: int, m: int = 10000, runs: int = 600
+) -> list[Comparison]:
+    """Both sides trained apart, sampled apart; the spread is estimated from `trainings` further trainings."""
+    draws = np.random.default_rng(4)
+    ours, theirs = 0.4 + difference + sd * draws.standard_normal(runs), 0.4 + sd * draws.standard_normal(runs)
+    spreads = np.std(sd * draws.standard_normal((runs, trainings)), axis=1, ddof=1)
+    right, claimed = draws.binomial(n, ours), draws.binomial(m, theirs) / m
+    return [
+        two_sample(k, n, c, m, spread=SeedSpread(s, trainings)) for k, c, s in zip(right, claimed, spreads, strict=True)
+    ]
+
+
+def theory(sd: float, trainings: int, n: int, m: int = 10000) -> float:
+    """Coverage of Welch and Satterthwaite's interval: over the law of the estimated spread, no simulation."""
+    sampling, training = 0.24 * (1 / n + 1 / m), 2 * sd**2
+    shares = chi2.ppf((np.arange(4000) + 0.5) / 4000, trainings - 1) / (trainings - 1)
+    seen = sampling + training * shares
+    half = t.ppf(1 - ALPHA / 2, seen**2 / ((training * shares) ** 2 / (trainings - 1))) * np.sqrt(seen)
+    return float(np.mean(1 - 2 * norm.sf(half / np.sqrt(sampling + training))))
+
+
+@pytest.mark.parametrize(("sd", "n"), [(0.002, 1000), (0.005, 1000), (0.02, 1000), (0.01, 5000), (0.02, 10000)])
+@pytest.mark.parametrize("trainings", [3, 5])
+def test_retrained_intervals_cover_what_their_theory_says(sd: float, n: int, trainings: int) -> None:
+    found = retrainings(0.0, sd, trainings, n)
+    covered, expected = sum(f.low <= 0 <= f.high for f in found), theory(sd, trainings, n)
+    assert binom.ppf(0.001, len(found), expected) <= covered <= binom.ppf(0.999, len(found), expected)
+    assert expected >= 0.915, "as its docstring says"
+    at_the_margin = retrainings(MARGIN, sd, trainings, n)
+    assert sum(f.equivalent for f in at_the_margin) <= binom.ppf(0.999, len(at_the_margin), ALPHA)
+
+
+def test_retrained_models_can_be_decided_about() -> None:
+    """Student's t of two degrees for all of the noise, sampling noise too, decides nothing at any of these sizes."""
+    same, below = retrainings(0.0, 0.005, 3, 5000), retrainings(-0.08, 0.005, 3, 5000)
+    assert np.mean([f.equivalent for f in same]) > 0.5
+    assert np.mean([f.p < ALPHA for f in below]) > 0.95
+    assert 4.3027 * (0.24 / 5000 + 0.24 / 10000) ** 0.5 > MARGIN > 2.92 * 0.005, "what the old law could never fit"
 
 
 def test_false_alarms_of_a_night() -> None:

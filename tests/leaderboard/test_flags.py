@@ -1,6 +1,8 @@
 """What only several outcomes together can show, and what answers it."""
 
+import numpy as np
 import pytest
+from scipy.stats import binom
 
 from vlm_gauntlet.leaderboard.flags import FINAL, MASKING, Flag, unanswered
 from vlm_gauntlet.leaderboard.rows import Row, headline, rows
@@ -56,6 +58,50 @@ def test_a_flag_on_the_defence_has_no_answer_and_one_on_an_attack_has(name: str)
     flagged, strong = outcome("1" * 20, PGD), outcome("0" * 20, ADAPTIVE)
     left = unanswered([Flag(name, PGD, "", masking=True)], [strong], [flagged, strong])
     assert [flag.name for flag in left] == ([name] if name in FINAL else [])
+
+
+@pytest.mark.parametrize(("left", "answers"), [(9, True), (8, True), (10, False), (14, False)])
+def test_an_answer_leaves_no_more_samples(left: int, answers: bool) -> None:
+    """Of 24 the flagged attack leaves 9; one sample more is no answer, though no test tells them apart."""
+    flagged, strong = (outcome("1" * k + "0" * (24 - k), p) for k, p in ((9, PGD), (left, ADAPTIVE)))
+    open_ = unanswered([Flag("zero-gradient", PGD, "", masking=True)], [strong], [flagged, strong])
+    assert (not open_) == answers
+
+
+def test_what_breaks_only_what_transfer_breaks_is_no_answer() -> None:
+    """The undefended backbone's gradient in place of the defence's own is a transferred attack under another name."""
+    flag = Flag("zero-gradient", PGD, "", masking=True)
+    flagged, transfer = outcome("1" * 20, PGD), outcome("1" * 15 + "0" * 5, TRANSFER)
+
+    def open_after(bits: str) -> bool:
+        adaptive = outcome(bits, ADAPTIVE)
+        return unanswered([flag], [adaptive], [transfer, flagged, adaptive]) == [flag]
+
+    assert open_after("1" * 15 + "0" * 5) and open_after("1" * 18 + "0" * 2)
+    assert not open_after("1" * 14 + "0" * 6), "one sample beyond the transferred attack"
+    assert not open_after("0" + "1" * 19), "another sample than the transferred attack takes"
+    assert not open_after("0" * 20)
+
+
+def test_where_transfer_takes_all_an_attack_that_takes_all_answers() -> None:
+    flag = Flag("zero-gradient", PGD, "", masking=True)
+    everything = [outcome("0" * 20, p) for p in (TRANSFER, ADAPTIVE)]
+    assert unanswered([flag], everything[1:], [*everything, outcome("1" * 20, PGD)]) == []
+
+
+@pytest.mark.parametrize(("flagged", "adaptive"), [(0.4, 0.9), (0.5, 0.5), (0.9, 0.4)])
+def test_how_often_chance_makes_an_answer(flagged: float, adaptive: float) -> None:
+    """Size and power at n = 8, where a sign test rejects next to nothing: P(no more left), by binomials."""
+    n, runs, draws = 8, 300, np.random.default_rng(7)
+    left = draws.binomial(n, [flagged, adaptive], (runs, 2))
+    seen = {
+        k: (outcome("1" * k + "0" * (n - k), PGD), outcome("1" * k + "0" * (n - k), ADAPTIVE)) for k in range(n + 1)
+    }
+    flag = Flag("zero-gradient", PGD, "", masking=True)
+    answered = sum(not unanswered([flag], [seen[b][1]], [seen[a][0], seen[b][1]]) for a, b in left)
+    wanted = sum(binom.pmf(k, n, flagged) * binom.cdf(k, n, adaptive) for k in range(n + 1))
+    assert binom.ppf(0.001, runs, wanted) <= answered <= binom.ppf(0.999, runs, wanted)
+    assert (wanted < 0.05) if flagged < adaptive else (wanted > 0.5)
 
 
 def test_a_leaked_label_masks() -> None:

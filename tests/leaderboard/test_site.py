@@ -239,7 +239,8 @@ def test_names_in_a_chart_are_escaped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backbone, small", [("miniclip-vit", True), ("ViT-B-32", False)])
 def test_the_banner_says_what_was_not_run(tmp_path: Path, backbone: str, small: bool) -> None:
     text = build_site([outcome("10", backbone=backbone)], tmp_path / "site").read_text()
-    assert "in direction, not in size" in text
+    assert 'href="claims/index.html#direction-h"' in text and "not those of the papers" in text
+    assert 'id="direction-h"' in (tmp_path / "site" / "claims" / "index.html").read_text()
     assert ("No cell on a full-size CLIP was run" in text) is small
 
 

@@ -1,15 +1,18 @@
 """A claim meets outcomes: only the same protocol counts, and each verdict has its reason."""
 
+from collections import Counter
 from fractions import Fraction
 
+import numpy as np
 import pytest
+from scipy.stats import binom
 
 from vlm_gauntlet.attacks.protocols import varied
 from vlm_gauntlet.attacks.registry import choice
 from vlm_gauntlet.fixtures.protocols import AttackChoice, Protocol
 from vlm_gauntlet.fixtures.records import Cell, Outcome
 from vlm_gauntlet.fixtures.reported import Component, reported_protocol
-from vlm_gauntlet.leaderboard.comparison import Comparison, SeedSpread
+from vlm_gauntlet.leaderboard.comparison import Comparison, SeedSpread, two_sample
 from vlm_gauntlet.leaderboard.matching import match
 from vlm_gauntlet.leaderboard.trainings import spread
 from vlm_gauntlet.leaderboard.verdicts import Verdict, explained_by, judge, verdicts
@@ -55,11 +58,28 @@ def test_the_words(right: int, n: int, word: str) -> None:
     assert "points" in found.reason and found.reason.endswith(("?", "."))
 
 
-@pytest.mark.parametrize(("q", "word"), [(0.049, "below claim"), (0.051, "reproduced")])
-def test_a_proven_difference_is_told_even_within_the_margin(q: float, word: str) -> None:
-    """One point below with samples without end: it is equivalent for all purposes, and it is below."""
-    small = Comparison(-0.01, -0.012, -0.008, 0.04, True, 0.002, "a test")
-    assert judge(Verdict("c", "inconclusive", "", comparison=small), q).word == word
+@pytest.mark.parametrize(("q", "equivalent", "word"), [
+    (0.001, True, "reproduced"), (0.5, True, "reproduced"), (0.001, False, "below claim"), (0.5, False, "inconclusive"),
+])  # fmt: skip
+def test_within_the_margin_wins(q: float, equivalent: bool, word: str) -> None:
+    """One point below with samples without end: the same result for all purposes; the reason says what is proven."""
+    small = Comparison(-0.01, -0.012, -0.008, 0.04, equivalent, 0.002, "a test")
+    found = judge(Verdict("c", "inconclusive", "", comparison=small), q)
+    assert found.word == word
+    assert ("beyond chance" in found.reason) == (word == "reproduced" and q < 0.05)
+
+
+@pytest.mark.parametrize(
+    ("drop", "most", "least"), [(0.0, 1.0, 0.99), (0.01, 1.0, 0.99), (0.03, 0.05, 0.0), (0.05, 0.0, 0.0)]
+)
+def test_how_often_a_drop_counts_as_reproduced(drop: float, most: float, least: float) -> None:
+    """Size at the margin, power within it; what is not reproduced at these n is below the claim, never above."""
+    draws, runs, n = np.random.default_rng(5), 300, 40000
+    pairs = zip(draws.binomial(n, 0.4 - drop, runs), draws.binomial(n, 0.4, runs), strict=True)
+    tested = [two_sample(k, n, c / n, n) for k, c in pairs]
+    words = Counter(judge(Verdict("c", "inconclusive", "", comparison=one), one.p).word for one in tested)
+    assert binom.ppf(0.001, runs, least) <= words["reproduced"] <= binom.ppf(0.999, runs, most)
+    assert words["reproduced"] + words["below claim"] == runs
 
 
 def test_a_memory_is_never_checked_against() -> None:
