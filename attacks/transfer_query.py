@@ -4,7 +4,8 @@ What a defence that hides its gradient cannot hide: Papernot et al. 2017 transfe
 and Gu 2020 query. A transferred image that almost works is where the search begins.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -39,6 +40,7 @@ class TransferQuery(Square):
     )
 
     transfers = True
+    _sources: ClassVar[Mapping[str, Victim]] = {}  # of the batch in hand; without a context there are none
 
     steps: Annotated[int, Field(ge=1)] = 20
     queries: Annotated[int, Field(ge=0, json_schema_extra={"reported": "queries"})] = 500
@@ -46,7 +48,7 @@ class TransferQuery(Square):
 
     def attack_batch(self, context: Context) -> Attacked:
         """See Attack."""
-        self._sources = context.sources()
+        object.__setattr__(self, "_sources", context.sources())
         return Attacked(self(context.victim(), context.images, context.labels, context.keys))
 
     def perturb(self, run: Run) -> Tensor:
