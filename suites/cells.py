@@ -46,6 +46,7 @@ class CellPlan:
 
         Raises:
             UnavailableError: weights, data or the words of an attack on text are not on this machine.
+            GauntletError: the data set would give a wrong number: see `Dataset.checked`.
         """
         backbone, data = load_backbone(self.backbone_name, self.device), dataset(self.dataset_name)
         if data.retrieval:
@@ -53,6 +54,7 @@ class CellPlan:
                 f"{data.name!r} is a retrieval set", expected="a classification set", where="--dataset",
                 fix="choose another data set",
             )  # fmt: skip
+        data.checked()
         defence = self.method.build(backbone).to(self.device)
         attack = build(self.protocol)
         coupled = defence.batch_coupled or (attack is not None and attack.couples_batch)
@@ -84,7 +86,7 @@ def plan(
     Args:
         methods, datasets, protocols: the three sides, by name.
         backbone: what all defences stand on.
-        limit: first n samples of each data set.
+        limit: n samples of each data set, the first of its fixed permutation.
         limits: other limits for single methods, by name.
         seed, device, batch_size: of every cell.
 

@@ -74,12 +74,15 @@ def _run(
             )  # fmt: skip
         if progress:
             progress(sum(len(r.samples) for r in done[: index + 1]), plan.limit)
-    outcome = _outcome(plan, cell, done, draws=evaluation.draws, command=command or this_command())
+    notes = data.checked().notes_for(plan.limit)
+    outcome = _outcome(plan, cell, done, draws=evaluation.draws, command=command or this_command(), notes=notes)
     journal.write(outcome)
     return outcome
 
 
-def _outcome(plan: CellPlan, cell: Cell, done: list[BatchResult], *, draws: int, command: str) -> Outcome:
+def _outcome(
+    plan: CellPlan, cell: Cell, done: list[BatchResult], *, draws: int, command: str, notes: tuple[str, ...]
+) -> Outcome:
     return Outcome(
         key=cell.key,
         cell=cell,
@@ -88,7 +91,7 @@ def _outcome(plan: CellPlan, cell: Cell, done: list[BatchResult], *, draws: int,
         defence_cost=_total([r.defence_cost for r in done]),
         attack_cost=_total([r.attack_cost for r in done]),
         indicators=tuple(indicators_of(cell.protocol, done, draws=draws)),
-        notes=tuple(sorted(set(chain.from_iterable(r.notes for r in done)))),
+        notes=tuple(sorted({*notes, *chain.from_iterable(r.notes for r in done)})),
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0),
             device=device_name(plan.device),

@@ -4,7 +4,6 @@ The batch of a step depends on seed and step alone, so that a resumed run and ev
 """
 
 import random
-import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -231,12 +230,8 @@ def read_labels(data: Dataset) -> Tensor:
             f"data set {data.name!r} has no {data.split} split to train on", expected=f"{data.split}/0.tar",
             where=str(data.folder), fix="give a folder with one: --data DIR",
         )  # fmt: skip
-    labels: list[int] = []
-    for shard in data.shards:
-        with tarfile.open(shard, "r:") as tar:
-            read = (tar.extractfile(member) for member in tar if member.name.endswith(".cls"))
-            labels += [int(file.read()) for file in read if file is not None]
-    if not labels:
+    labels = list(data.labels())
+    if min(labels) < 0:
         raise GauntletError(
             f"data set {data.name!r} without classes", expected="a `cls` file for each picture",
             where=str(data.folder), fix="a labelled set",
