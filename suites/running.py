@@ -74,7 +74,7 @@ def _run(
             )  # fmt: skip
         if progress:
             progress(sum(len(r.samples) for r in done[: index + 1]), plan.limit)
-    notes = data.checked().notes_for(plan.limit)
+    notes = data.checked().notes_for(plan.limit, native=size if native else 0)
     outcome = _outcome(plan, cell, done, draws=evaluation.draws, command=command or this_command(), notes=notes)
     journal.write(outcome)
     return outcome
