@@ -1,7 +1,7 @@
 """The contract of every attack. The base class projects, clips and recomputes success: no attack lies about itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain
 from dataclasses import field
 from fractions import Fraction
@@ -54,7 +54,8 @@ class AttackResult:
 
     Attributes:
         images: [B, 3, H, W], inside the ball and [0,1].
-        success: [B] bool, recomputed on `images` with one fresh call of the victim.
+        success: [B] bool, recomputed on `images` with one fresh call of the victim (of one that draws nothing, with
+            its last answer where it was asked about these very images).
         repaired: [B] bool, samples that the attack had left outside the ball or box.
         telemetry: per-sample series [B] that indicators read (first and last loss, gradient norms).
         notes: warnings of the attack, in words.
@@ -100,6 +101,9 @@ class Context(Interface):
     @property
     def known_backbone(self) -> Backbone:
         """The backbone whose features an attacker of text reads."""
+
+    def sources(self) -> Mapping[str, Victim]:
+        """Models that images may be transferred from, by name."""
 
     def victim(self, gradient: Gradient = "direct", *, period: int = 0, prompts: PromptSet | None = None) -> Victim:
         """The model to break.
@@ -165,6 +169,9 @@ class Attack(ABC):
     info: ClassVar[AttackInfo]
     losses_compare: ClassVar[bool] = True
     """Whether its loss is of the size of a cross-entropy, so that its gradients compare with another model's."""
+
+    transfers: ClassVar[bool] = False
+    """Whether it asks for the context's `sources`."""
 
     norm: str
     eps: float
@@ -241,8 +248,15 @@ class Attack(ABC):
             run.notes.append(f"out-of-ball: {int(repaired.sum())} of {len(images)} images were projected back")
         adversarial = project(proposed, images, norm=self.norm, eps=self.eps)
         with torch.no_grad():
-            success = victim(adversarial).argmax(1) != labels
+            success = _asked(victim, adversarial).argmax(1) != labels
         return AttackResult(adversarial, success, repaired, run.telemetry, run.notes, run.previous)
+
+
+def _asked(victim: Victim, images: Tensor) -> Tensor:
+    """Logits [B, K] of one more call, or those that the victim itself says such a call would repeat."""
+    recall = getattr(victim, "recall", None)
+    logits: Tensor | None = recall(images) if recall else None
+    return victim(images) if logits is None else logits
 
 
 def check_images(images: Tensor, *, where: str) -> None:

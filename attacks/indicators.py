@@ -7,9 +7,12 @@ After Pintor et al. 2022, "Indicators of Attack Failure" (I1 to I6), and the fla
 from collections.abc import Mapping
 
 import torch
+from scipy.stats import fisher_exact
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.records import Indicator
+
+from .gradient_check import NOTHING
 
 
 def _above(name: str, value: Tensor | float, threshold: float, meaning: str) -> Indicator:
@@ -50,6 +53,38 @@ def loss_not_rising(first_loss: Tensor, last_loss: Tensor, success: Tensor) -> I
     value = (last_loss <= first_loss)[stood].float().mean() if stood.any() else 0.0
     meaning = "the attack does not climb: other steps, another loss or fp32 are needed"
     return _above("loss-not-rising", value, 0.05, meaning)
+
+
+def gradient_misleads(clean: Tensor, attacked: Tensor) -> Indicator:
+    """Mean agreement of the gradient with the function [B each], the lower of clean and attacked images.
+
+    Fires below 0.4, our own threshold. Measured on miniclip-vit at 16/255: own gradients 0.87 to 1, through TTC's inner
+    sign steps 0.59; another model's gradient 0.24 to 0.29, noise 0.04. Without anything to compare it counts as 1.
+    """
+    told = [values[values > NOTHING] for values in (clean, attacked)]
+    value = min((float(values.mean()) for values in told if len(values)), default=1.0)
+    meaning = "the gradient does not predict what the logits do: what follows it proves nothing"
+    return Indicator(name="gradient-misleads", value=value, threshold=0.4, fired=value < 0.4, meaning=meaning)
+
+
+def unstable_replay(gaps: Tensor) -> Indicator:
+    """Fraction of the recorded answers [B] that a fresh process gives otherwise, by more than 5 % of the logits' range.
+
+    Threshold 0: who answers one caller otherwise than another is no function of the image.
+    """
+    meaning = "a fresh process answers the same images otherwise: state, labels or the caller are read"
+    return _above("unstable-replay", (gaps > 0.05).float().mean(), 0.0, meaning)
+
+
+def unstable_keys(seeded: Tensor, secret: Tensor) -> Indicator:
+    """How sure it is (1 - p) that fewer answers are right on secret streams than on the seed's, both [answers] of 0, 1.
+
+    Fisher's exact test, one-sided, at one in ten thousand, since it is asked of every cell.
+    """
+    table = [[float(v.sum()), float((1 - v).sum())] for v in (seeded, secret)]
+    p = float(fisher_exact(table, alternative="greater").pvalue)
+    meaning = "right answers depend on the random keys: they tell the defence which sample it sees"
+    return _above("unstable-keys", 1 - p, 1 - 1e-4, meaning)
 
 
 def silent_success(found: Tensor, success: Tensor) -> Indicator:
@@ -121,6 +156,12 @@ def attack_indicators(
         made.append(loss_not_rising(telemetry["first_loss"], telemetry["last_loss"], success))
     if "silent_success" in telemetry:
         made.append(silent_success(telemetry["silent_success"], success))
+    if {"agreement_clean", "agreement_attacked"} <= telemetry.keys():
+        made.append(gradient_misleads(telemetry["agreement_clean"], telemetry["agreement_attacked"]))
+    if "replay_gap" in telemetry:
+        made.append(unstable_replay(telemetry["replay_gap"]))
+    if "secret" in telemetry:
+        made.append(unstable_keys(telemetry["seeded"], telemetry["secret"]))
     if "unread_text" in telemetry:
         made.append(unread_text(telemetry["unread_text"]))
     return tuple(made)

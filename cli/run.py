@@ -9,6 +9,7 @@ from .console import quiet, table
 from .device import Device
 
 if TYPE_CHECKING:
+    from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.fixtures.records import Outcome
     from vlm_gauntlet.suites.cells import CellPlan
 
@@ -64,22 +65,27 @@ def run(
         device=device,
         batch_size=batch_size or chosen.batch_size,
     )
-    finished, missing = _run_all(cells, outcomes)
+    finished, missing, failed = _run_all(cells, outcomes)
+    if failed and not (finished or missing):
+        raise next(iter(failed.values()))
     _report(finished, missing, outcomes)
+    for cell, error in failed.items():
+        typer.echo(f"failed: {cell}: {error}", err=True)
     for name, error in broken.items():
         typer.echo(f"not run: {name}, which the tier asks for and which cannot be used: {error.short}")
-    if broken or not finished:
+    if broken or failed or not finished:
         raise typer.Exit(1)
 
 
-def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dict[str, str]]":
+def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dict[str, str], dict[str, GauntletError]]":
+    """What finished, what is missing here and why, and what failed: a failing cell never ends the others."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from vlm_gauntlet.fixtures.errors import UnavailableError
+    from vlm_gauntlet.fixtures.errors import UnavailableError, failure
     from vlm_gauntlet.suites.journal import Journal
     from vlm_gauntlet.suites.running import run_cell
 
-    journal, finished, missing = Journal(folder), [], {}
+    journal, finished, missing, failed = Journal(folder), [], {}, {}
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, transient=True, disable=quiet()) as bar:
         matrix = bar.add_task("cells", total=len(cells))
@@ -93,6 +99,8 @@ def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dic
                     )
                 except UnavailableError as reason:
                     missing[cell.id] = f"{reason.came}; {reason.fix}"
+                except Exception as error:  # the code of a defence may raise anything
+                    failed[cell.id] = failure(error)
                 bar.advance(matrix)
         except KeyboardInterrupt:
             bar.stop()
@@ -102,7 +110,7 @@ def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dic
                 err=True,
             )
             raise typer.Exit(130) from None
-    return finished, missing
+    return finished, missing, failed
 
 
 def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path) -> None:

@@ -14,10 +14,14 @@ from .worst_case import attacked_fractions, robust_fractions, worst_fractions
 # Red: the number beside them is no evidence of robustness, until an adaptive attack without them does as well.
 MASKING = frozenset(
     {"dead-gradient", "zero-gradient", "robust-above-clean", "noise-suffices", "label-leak",
-     "batch-dependent", "unbounded-attack-fails", "gradients-mislead", "no-adaptive-attack", "unread-text"}
+     "batch-dependent", "unbounded-attack-fails", "gradients-mislead", "no-adaptive-attack", "unread-text",
+     "gradient-misleads", "unstable-replay", "unstable-keys", "nothing-climbs"}
 )  # fmt: skip
 # Red whatever else was run: they speak of the defence or of all attacks, not of one.
-FINAL = frozenset({"batch-dependent", "unbounded-attack-fails", "gradients-mislead", "no-adaptive-attack"})
+FINAL = frozenset(
+    {"batch-dependent", "unbounded-attack-fails", "gradients-mislead", "no-adaptive-attack", "unstable-replay",
+     "unstable-keys", "nothing-climbs"}
+)  # fmt: skip
 CHANCE = 0.05
 UNBOUNDED = Fraction(1, 2)  # from here on every image can become a grey one: nothing may survive
 NOISE = "noise"  # the attack that draws random starts and takes no gradient
@@ -104,6 +108,16 @@ def noise_suffices(noise: Sequence[Outcome], gradient_attacks: Sequence[Outcome]
                 meaning = f"{control.cell.protocol.id} takes as many samples without any gradient"
                 found.append(Flag("noise-suffices", attack.cell.protocol.id, meaning, masking=True))
     return found
+
+
+def nothing_climbs(informed: Sequence[Outcome]) -> list[Flag]:
+    """Fires where no attack with gradients that tells of its loss raises it on the samples that stand."""
+    told = [{i.name: i.fired for i in o.indicators} for o in informed]
+    climbs = [names["loss-not-rising"] for names in told if "loss-not-rising" in names]
+    if not climbs or not all(climbs):
+        return []
+    meaning = f"none of {len(climbs)} attacks with gradients raises the loss of what stands"
+    return [Flag("nothing-climbs", "this row", meaning, masking=True)]
 
 
 def label_leak(transferred: Sequence[Outcome]) -> list[Flag]:

@@ -14,6 +14,7 @@ from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.registry import method
 
+from .evidence import missing
 from .flags import (
     NOISE,
     UNBOUNDED,
@@ -24,14 +25,15 @@ from .flags import (
     label_leak,
     more_budget_more_accuracy,
     noise_suffices,
+    nothing_climbs,
     recipe,
     unanswered,
     unbounded_attack_fails,
 )
 from .statistics import Estimate, mean_of
-from .worst_case import WorstCase, by_strength, different_samples, robust_fractions, worst_case
+from .worst_case import WorstCase, by_strength, different_samples, scored_fractions, worst_case
 
-State = Literal["valid", "masked", "transfer only", "not comparable", "no attack"]
+State = Literal["valid", "upper bound", "masked", "transfer only", "not comparable", "no attack"]
 Block = tuple[str, str, str, Fraction, str, str]
 Place = tuple[str, str, str, int, str, str, str, Fraction]  # a row's, down to resolution and eps
 MODALITIES = ("image", "text", "both")  # the order of the tables
@@ -43,12 +45,14 @@ class Row:
     """One line of a table.
 
     Args:
-        state: `valid`; `masked`: a red flag that no adaptive attack answered; `transfer only`: nobody attacked the
-            defence itself with gradients; `not comparable`: the attacks saw different samples; `no attack`.
+        state: `valid`, the only one that ranks; `upper bound`: attacks are missing that could break more; `masked`: a
+            red flag that no adaptive attack answered; `transfer only`: nobody attacked the defence itself with
+            gradients; `not comparable`: the attacks saw different samples; `no attack`.
         outcomes: newest version only, weakest attacker first.
         columns: attacker's level -> worst case over the attacks that have it; for `T0` the papers' number, which
             counts the attacked image alone, under the protocol that hurts most.
-        worst: over the attacks of all levels; None unless `valid` or `masked`.
+        worst: over the attacks of all levels; None unless `valid`, `upper bound` or `masked`.
+        missing: what an `upper bound` lacks, in words.
         left_out: outcomes of the same cell ids made by other code, data or limits.
     """
 
@@ -66,6 +70,7 @@ class Row:
     masked_by: tuple[Flag, ...]
     problem: str
     left_out: int
+    missing: tuple[str, ...] = ()
 
     @property
     def block(self) -> Block:
@@ -144,7 +149,7 @@ def _column(level: str, chosen: Sequence[Outcome]) -> Estimate:
         hardest = min(chosen, key=lambda o: o.attacked_accuracy)
         return mean_of([s.attacked / hardest.draws for s in hardest.samples])
     if len(chosen) == 1:  # one attack is its own worst case, without the bookkeeping of who broke what
-        return mean_of([*robust_fractions(chosen[0]).values()])
+        return mean_of([*scored_fractions(chosen[0]).values()])
     return worst_case(chosen).accuracy
 
 
@@ -189,6 +194,7 @@ def _row(own: Sequence[Outcome], sub_threats: Sequence[Outcome], across: Sequenc
         + gradients_mislead(black_box, informed)
         + noise_suffices([o for o in black_box if o.cell.protocol.attack.name == NOISE], informed)
         + label_leak(levels["T0"])
+        + nothing_climbs(informed)
         + list(across)
     )
     card = card_of(cell.method)
@@ -199,6 +205,7 @@ def _row(own: Sequence[Outcome], sub_threats: Sequence[Outcome], across: Sequenc
     attacks = [o for o in outcomes if o.cell.protocol.threat.knowledge != "none"]
     difference = different_samples(attacks) if attacks else ""
     state: State = "valid"
+    lacking: tuple[str, ...] = ()
     if not attacks:
         state = "no attack"
     elif not informed:
@@ -207,15 +214,22 @@ def _row(own: Sequence[Outcome], sub_threats: Sequence[Outcome], across: Sequenc
         state = "not comparable"
     elif masked_by:
         state = "masked"
+    elif lacking := _lacking(threat, outcomes):
+        state = "upper bound"
     fractions = [s.clean / outcomes[0].draws for s in outcomes[0].samples]
     return Row(
         method=cell.method, backbone=cell.backbone, dataset=cell.dataset, threat=threat, seed=cell.seed, state=state,
         outcomes=tuple(outcomes), clean=mean_of(fractions),
-        columns=_columns(levels), worst=worst_case(attacks) if state in ("valid", "masked") else None,
+        columns=_columns(levels), worst=worst_case(attacks) if state in ("valid", "upper bound", "masked") else None,
         flags=tuple(flags), masked_by=tuple(masked_by),
         problem=f"different samples: {difference}; run all protocols with the same --limit" if difference else "",
-        left_out=left_out,
+        left_out=left_out, missing=lacking if state == "upper bound" else (),
     )  # fmt: skip
+
+
+def _lacking(threat: ThreatModel, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """What keeps a row from its rank. Text alone is attacked by search, and a budget of zero by nothing."""
+    return () if threat.modality == "text" or threat.harmless else missing(outcomes)
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[Row]:

@@ -23,6 +23,8 @@ def worst_words(row: Row) -> str:
     """The worst case with interval, or why there is none."""
     if row.state == "valid" and row.worst:
         return interval(row.worst.accuracy)
+    if row.state == "upper bound" and row.worst:
+        return f"at most {percent(row.worst.accuracy.value)}: {'; '.join(row.missing)}"
     if row.state == "masked" and row.worst:
         return f"masked ({percent(row.worst.accuracy.value)})"
     return row.state

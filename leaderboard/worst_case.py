@@ -51,6 +51,13 @@ def robust_fractions(outcome: Outcome) -> dict[str, float]:
     return {s.id: s.robust / outcome.draws for s in outcome.samples}
 
 
+def scored_fractions(outcome: Outcome) -> dict[str, float]:
+    """Sample id -> what counts once the attack is chosen: of a randomised defence, on draws that chose nothing."""
+    if not outcome.confirming:
+        return robust_fractions(outcome)
+    return {s.id: (s.fresh or 0) / outcome.confirming for s in outcome.samples}
+
+
 def attacked_fractions(outcome: Outcome) -> dict[str, float]:
     """Sample id -> fraction of the scoring draws that were right on the attacked image, as papers count."""
     return {s.id: s.attacked / outcome.draws for s in outcome.samples}
@@ -79,6 +86,9 @@ def different_samples(outcomes: Sequence[Outcome]) -> str:
 def worst_case(outcomes: Sequence[Outcome]) -> WorstCase:
     """Worst case per sample over outcomes of one method, data set and threat model.
 
+    The attack of each sample is chosen by the scoring draws, and its share of right answers taken from others: the
+    least of several noisy means is biased down. Where several do as well, the one that knows most counts.
+
     Raises:
         GauntletError: the outcomes have different samples; they are never intersected.
     """
@@ -93,12 +103,14 @@ def worst_case(outcomes: Sequence[Outcome]) -> WorstCase:
         )  # fmt: skip
     ordered = by_strength(outcomes)
     columns = [[found[s.id] for s in ordered[0].samples] for found in map(robust_fractions, ordered)]
+    scored = [[found[s.id] for s in ordered[0].samples] for found in map(scored_fractions, ordered)]
     worst: list[float] = []
     breakers: Counter[str] = Counter()
     for position, sample in enumerate(ordered[0].samples):
         hits = [column[position] for column in columns]
         least = min(hits)
-        worst.append(least)
+        chosen = max((i for i, hit in enumerate(hits) if hit == least), key=lambda i: (ordered[i].confirming > 0, i))
+        worst.append(scored[chosen][position])
         if sample.clean == 0:
             breakers[WRONG_ANYWAY] += 1
         elif least >= sample.clean / ordered[0].draws:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2.functional import equalize, posterize
 
 from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward
 from vlm_gauntlet.fixtures.draws import Draws
@@ -113,11 +112,25 @@ def _transposed(operation: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tens
     return lambda views, levels: operation(views.mT, levels).mT
 
 
+def _equalize(views: Tensor) -> Tensor:
+    from torchvision.transforms.v2.functional import equalize  # slow to import
+
+    found: Tensor = equalize(views)
+    return found
+
+
+def _posterize(views: Tensor) -> Tensor:
+    from torchvision.transforms.v2.functional import posterize
+
+    found: Tensor = posterize(views, 4)
+    return found
+
+
 # Equalising and posterising have no useful derivative: an attacker takes them for the identity.
 OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
     _autocontrast,
-    lambda views, levels: identity_backward(equalize, views),
-    lambda views, levels: identity_backward(lambda v: posterize(v, 4), views),
+    lambda views, levels: identity_backward(_equalize, views),
+    lambda views, levels: identity_backward(_posterize, views),
     _solarize,
     _rotate,
     _shear_x,

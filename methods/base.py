@@ -154,15 +154,15 @@ class Defence(nn.Module):
         """
         where = f"method {self.card.id}"
         check_images(images, where=where)
-        modes = [module.training for module in self.modules()]
         before = fingerprint(self)
         with self._drawing(draws or Draws(tuple(range(len(images))))):
             logits: Tensor = getattr(self, GRADIENTS[gradient])(images, prompts)
-        if [module.training for module in self.modules()] != modes:
+        after = fingerprint(self)
+        if after.modes != before.modes:
             raise ContractError(
                 "train/eval mode changed in a call", expected="modes as before", where=where, fix="restore the mode"
             )
-        if not self.card.keeps_state and (changed := before.changes(fingerprint(self))):
+        if not self.card.keeps_state and (changed := before.changes(after)):
             raise ContractError(
                 f"state leaks between samples: {', '.join(changed[:5])} changed in a call",
                 expected="a call leaves parameters, buffers and attributes as they were",
@@ -194,10 +194,25 @@ class Defence(nn.Module):
     def _drawing(self, draws: Draws) -> Iterator[None]:
         """Hands out the streams, also to code that uses torch's global generators; the caller's state comes back."""
         self.draws = draws
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(draws.torch_seed())
+        with _seeded(draws.torch_seed()):
             yield
         self.draws = Draws(())
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Torch's generators at this seed, afterwards as they were; without a GPU ten times faster than torch's own way."""
+    if gpus := torch.cuda.device_count():
+        with torch.random.fork_rng(devices=range(gpus)):
+            torch.manual_seed(seed)
+            yield
+        return
+    state = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 def external_card(cls: type) -> Card:

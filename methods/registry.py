@@ -46,6 +46,12 @@ class Method:
         return card.model_copy(update={"name": f"{card.name} on {below.name}", "weights": below.weights, **undeclared})
 
     @property
+    def outside(self) -> bool:
+        """Whether its code, or that of the method it stands on, is not the house's."""
+        own = self.defence.__module__.startswith("vlm_gauntlet.")
+        return not own or (self.tuned is not None and self.tuned.outside)
+
+    @property
     def label(self) -> str:
         """The name without the place that an external defence was found at."""
         own = _composed(self.name)[0].rpartition(":")[2]

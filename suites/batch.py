@@ -1,29 +1,39 @@
-"""One batch of a cell: make the adversarial images, then score clean and attacked images of the same samples."""
+"""One batch of a cell: make the adversarial images, then score attacked and clean images of the same samples.
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+The attack goes through the defence in this process; who scores is a `Scorer`, in a cell a witness in another one.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from vlm_gauntlet.attacks.adaptive.eot import input_gradient
 from vlm_gauntlet.attacks.balls import lp_norm
-from vlm_gauntlet.attacks.base import Attack, Attacked
+from vlm_gauntlet.attacks.base import Attack, Attacked, Victim
+from vlm_gauntlet.attacks.gradient_check import agreement
+from vlm_gauntlet.attacks.gradients import GradientAttack
 from vlm_gauntlet.attacks.losses import cross_entropy
 from vlm_gauntlet.attacks.registry import build
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import Batch
-from vlm_gauntlet.fixtures.draws import Draws, key_of
+from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Gradient, Protocol
 from vlm_gauntlet.fixtures.records import Cost, Sample
 from vlm_gauntlet.methods.base import Defence
-from vlm_gauntlet.methods.victims import BoundDefence
+from vlm_gauntlet.methods.victims import BoundDefence, Recorder
 
 from .journal import BatchResult
+from .metered import metered
+from .replay import gap, replayed, replayed_draws, secret_keys
+from .scoring import InProcess, Rearranged, Scorer
+
+CHECKED_DRAWS = 4  # of a randomised defence, averaged where its gradient is checked
+CONFIRMING = 30  # draws that the choice of the worst attack never sees
 
 
 @dataclass(frozen=True)
@@ -31,11 +41,12 @@ class Evaluation:
     """What all batches of a cell share.
 
     Args:
-        defence: what is attacked and scored.
+        defence: what is attacked.
         undefended: the same backbone without a defence, what a transfer attack is made on.
         prompts: the classes.
         protocol: the attack, and how the defence is asked.
         seed: of all random streams.
+        sources: models that images may be transferred from, by name.
     """
 
     defence: Defence
@@ -43,6 +54,7 @@ class Evaluation:
     prompts: PromptSet
     protocol: Protocol
     seed: int
+    sources: Mapping[str, Defence] = field(default_factory=dict)
 
     @property
     def target(self) -> Defence:
@@ -50,9 +62,50 @@ class Evaluation:
         return self.undefended if self.protocol.threat.knowledge == "transfer" else self.defence
 
     @property
+    def asked(self) -> "Asked":
+        """How it is scored."""
+        return Asked(
+            self.prompts, self.seed, self.draws, self.confirming, self.defence.card.randomised,
+            self.defence.batch_coupled, str(self.defence.backbone.device),
+        )  # fmt: skip
+
+    @property
     def draws(self) -> int:
         """How often each image is scored."""
         return self.protocol.evaluation.scoring_draws if self.defence.card.randomised else 1
+
+    @property
+    def confirming(self) -> int:
+        """How often the attacked image is scored once more, on draws that the choice of the worst attack never sees."""
+        chosen = self.defence.card.randomised and self.protocol.threat.knowledge in (
+            "black-box",
+            "white-box",
+            "adaptive",
+        )
+        return CONFIRMING if chosen and not self.protocol.threat.harmless else 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a defence is scored: all that is known of it where its code does not run.
+
+    Args:
+        prompts: the classes.
+        seed: of the scoring draws.
+        draws: how often each image is scored.
+        confirming: how often the attacked image is scored again, on other draws.
+        randomised: whether it draws.
+        coupled: whether a sample's answer depends on its batch.
+        device: torch device.
+    """
+
+    prompts: PromptSet
+    seed: int
+    draws: int
+    confirming: int
+    randomised: bool
+    coupled: bool
+    device: str
 
 
 @dataclass
@@ -63,6 +116,7 @@ class BatchContext:
     images: Tensor
     labels: Tensor
     keys: tuple[int, ...]
+    recorder: Recorder = field(default_factory=Recorder)
 
     @property
     def prompts(self) -> PromptSet:
@@ -78,7 +132,12 @@ class BatchContext:
         self, gradient: Gradient = "direct", *, period: int = 0, prompts: PromptSet | None = None
     ) -> BoundDefence:
         """See Context."""
-        return BoundDefence(self.evaluation.target, prompts or self.prompts, self.keys, gradient, period)
+        seen = self.recorder if self.evaluation.target is self.evaluation.defence and gradient != "unrolled" else None
+        return BoundDefence(self.evaluation.target, prompts or self.prompts, self.keys, gradient, period, recorder=seen)
+
+    def sources(self) -> Mapping[str, Victim]:
+        """See Context."""
+        return {name: BoundDefence(source, self.prompts, self.keys) for name, source in self.evaluation.sources.items()}
 
     @property
     def known_backbone(self) -> Backbone:
@@ -101,96 +160,131 @@ class BatchContext:
         return defence.backbone
 
 
-def run_batch(evaluation: Evaluation, batch: Batch) -> BatchResult:
+@dataclass(frozen=True)
+class Made:
+    """What the attack made of a batch: images [B, 3, H, W] or prompts or both, and what it recorded."""
+
+    images: Tensor | None
+    prompts: PromptSet | None
+    telemetry: dict[str, Tensor]
+    cost: Cost
+    notes: tuple[str, ...]
+    recorder: Recorder
+
+
+def run_batch(evaluation: Evaluation, batch: Batch, scorer: Scorer | None = None) -> BatchResult:
     """Attacks and scores a batch. The result depends on sample ids and seed, not on the batch's size or order.
 
     Prompts are attacked once, whatever the image, as MMCoA tests it.
+
+    Args:
+        evaluation: what all batches share.
+        batch: the samples.
+        scorer: who asks the defence afterwards; default: this process.
     """
-    defence, draws = evaluation.defence, evaluation.draws
-    device = defence.backbone.device
+    made = attack_batch(evaluation, batch)
+    return score_batch(evaluation.asked, batch, made, scorer or InProcess(evaluation.defence))
+
+
+def attack_batch(evaluation: Evaluation, batch: Batch) -> Made:
+    """Attacks a batch; nothing is scored."""
+    device = evaluation.defence.backbone.device
     images, labels = batch.images.to(device), batch.labels.to(device)
     attack = build(evaluation.protocol)
     keys = tuple(key_of(evaluation.seed, "attack", i) for i in batch.ids)
-    with _metered(defence.backbone) as attack_cost:
-        made = attack.attack_batch(BatchContext(evaluation, images, labels, keys)) if attack else Attacked()
-    scoring = tuple(key_of(evaluation.seed, "score", i) for i in batch.ids)
-    with _metered(defence.backbone) as defence_cost:
-        clean, clean_logits = _score(evaluation, images, labels, evaluation.prompts, scoring)
-    adversarial = images if made.result is None else made.result.images
-    attacked, adversarial_logits = (
-        _score(evaluation, adversarial, labels, made.prompts or evaluation.prompts, scoring)
-        if made.result or made.prompts
-        else (clean, clean_logits)
-    )
-    telemetry = {} if attack is None else _telemetry(evaluation, attack, made, images, labels)
-    if made.result is not None:
-        telemetry["batch_gap"] = _batch_gap(evaluation, images, scoring, clean_logits)
-    elif made.prompts is not None:  # no sentence leaves its budget: the search raises instead
+    context = BatchContext(evaluation, images, labels, keys)
+    with metered(evaluation.defence.backbone) as cost:
+        made = attack.attack_batch(context) if attack else Attacked()
+    telemetry = {} if attack is None else _telemetry(context, attack, made)
+    return Made(
+        images=None if made.result is None else made.result.images, prompts=made.prompts, telemetry=telemetry,
+        cost=cost.frozen(), notes=(*(made.result.notes if made.result else ()), *made.notes),
+        recorder=context.recorder,
+    )  # fmt: skip
+
+
+def score_batch(asked: Asked, batch: Batch, made: Made, scorer: Scorer) -> BatchResult:
+    """Scores what the attack made, then the clean images, and asks again what the attack was answered."""
+    draws, prompts = asked.draws, asked.prompts
+    images, labels = batch.images.to(asked.device), batch.labels.to(asked.device)
+    changed = made.images is not None or made.prompts is not None
+    keys = tuple(key_of(asked.seed, "score", i) for i in batch.ids)
+    if not asked.randomised:  # what draws nothing has no use for what a seed tells
+        keys = secret_keys(len(keys))
+    shuffled = Rearranged(scorer, coupled=asked.coupled)
+    calls, fresh = range(draws), None
+    if changed:
+        final, read = images if made.images is None else made.images, made.prompts or prompts
+        found = shuffled.score(final, read, keys, range(draws + asked.confirming))
+        right = (found.classes == labels).long()
+        attacked, logits = right[:draws].sum(0), found.logits
+        fresh = right[draws:].sum(0) if asked.confirming else None
+    answer = shuffled.score(images, prompts, keys, calls)  # last: the clean image's answer could be remembered
+    clean = (answer.classes == labels).long().sum(0)
+    telemetry = dict(made.telemetry)
+    if not changed:
+        attacked = clean
+    elif made.images is not None:
+        telemetry["batch_gap"] = _batch_gap(scorer, images, prompts, keys, answer.logits)
+    else:  # no sentence leaves its budget: the search raises instead
         telemetry |= {"repaired": torch.zeros_like(labels), "success": attacked < draws}
-        telemetry["unread_text"] = (clean_logits == adversarial_logits).all(1)
+        telemetry["unread_text"] = (answer.logits == logits).all(1)
+    if changed:
+        telemetry |= replayed(scorer, made.recorder, randomised=asked.randomised)
+        if asked.randomised:
+            telemetry |= replayed_draws(scorer, final, read, labels, right, calls)
     return BatchResult(
         samples=tuple(
-            Sample(id=i, label=int(y), clean=int(c), attacked=int(a))
-            for i, y, c, a in zip(batch.ids, labels, clean, attacked, strict=True)
+            Sample(id=i, label=int(labels[at]), clean=int(clean[at]), attacked=int(attacked[at]),
+                   fresh=None if fresh is None else int(fresh[at]))
+            for at, i in enumerate(batch.ids)
         ),
         telemetry={
-            name: tuple(torch.nan_to_num(values.float()).tolist()) for name, values in sorted(telemetry.items())
+            name: tuple(torch.nan_to_num(values.float()).tolist())
+            for name, values in sorted(telemetry.items())
         },
         defence_cost=Cost(
-            forward=defence_cost.forward // draws,
-            backward=defence_cost.backward // draws,
-            seconds=defence_cost.seconds / draws,
+            forward=answer.cost.forward // draws,
+            backward=answer.cost.backward // draws,
+            seconds=answer.cost.seconds / draws,
         ),
-        attack_cost=attack_cost.frozen(),
-        notes=(*(made.result.notes if made.result else ()), *made.notes),
-    )
+        attack_cost=made.cost,
+        notes=made.notes,
+    )  # fmt: skip
 
 
-def _score(
-    evaluation: Evaluation, images: Tensor, labels: Tensor, prompts: PromptSet, keys: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """How many of the scoring draws are right, for each sample [B]; and the logits [B, K] of the first draw."""
-    with torch.no_grad():
-        logits = [evaluation.defence(images, prompts, draws=Draws(keys, call)) for call in range(evaluation.draws)]
-    return torch.stack([found.argmax(1) == labels for found in logits]).sum(0), logits[0]
-
-
-def _telemetry(
-    evaluation: Evaluation, attack: Attack, made: Attacked, images: Tensor, labels: Tensor
-) -> dict[str, Tensor]:
-    """What the attack on images recorded [B each]; and the undefended gradient, where the two compare."""
+def _telemetry(context: BatchContext, attack: Attack, made: Attacked) -> dict[str, Tensor]:
+    """What the attack on images recorded [B each], and what can be told of its gradients."""
     if made.result is None:
         return {}
-    told = dict(made.result.telemetry)
-    if evaluation.protocol.threat.knowledge != "transfer" and attack.losses_compare:
-        victim = BoundDefence(evaluation.undefended, evaluation.prompts, (0,) * len(images))
-        gradient, _, _ = input_gradient(victim, images, labels, cross_entropy)
+    evaluation, result = context.evaluation, made.result
+    told = {**result.telemetry, "repaired": result.repaired.float(), "success": result.success.float()}
+    if evaluation.protocol.threat.knowledge == "transfer" or evaluation.protocol.threat.harmless:
+        return told
+    if attack.losses_compare:
+        plain = BoundDefence(evaluation.undefended, evaluation.prompts, (0,) * len(context.images))
+        gradient, _, _ = input_gradient(plain, context.images, context.labels, cross_entropy)
         told["undefended_gradient_norm"] = lp_norm(gradient, "l2")
-    return told | {"repaired": made.result.repaired.float(), "success": made.result.success.float()}
+    if isinstance(attack, GradientAttack) and made.prompts is None:
+        told |= _agreement(context, attack, result.images)
+    return told
 
 
-def _batch_gap(evaluation: Evaluation, images: Tensor, keys: tuple[int, ...], logits: Tensor) -> Tensor:
+def _agreement(context: BatchContext, attack: GradientAttack, attacked: Tensor) -> dict[str, Tensor]:
+    """How well the gradient that the attack follows predicts the loss, at clean and at attacked images [B each]."""
+    draws = 1 if context.deterministic else CHECKED_DRAWS
+    eps = float(context.evaluation.protocol.threat.eps)
+    size = eps if attack.norm == "linf" else eps / math.sqrt(attacked[0].numel())
+    return {
+        f"agreement_{name}": agreement(
+            context.victim(attack.gradient, period=draws), images, context.labels, context.keys, eps=size, draws=draws
+        )
+        for name, images in (("clean", context.images), ("attacked", attacked))
+    }
+
+
+def _batch_gap(scorer: Scorer, images: Tensor, prompts: PromptSet, keys: tuple[int, ...], logits: Tensor) -> Tensor:
     """How far the first sample's logits move when it comes alone, as a fraction of their range [1]."""
     if len(images) == 1:
         return logits.new_zeros(1)
-    with torch.no_grad():
-        alone = evaluation.defence(images[:1], evaluation.prompts, draws=Draws(keys[:1]))
-    return (alone - logits[:1]).abs().max()[None] / (logits[0].max() - logits[0].min()).clamp_min(1e-6)
-
-
-class _Meter:
-    def __init__(self) -> None:
-        self.forward, self.backward, self.seconds = 0, 0, 0.0
-
-    def frozen(self) -> Cost:
-        return Cost(forward=self.forward, backward=self.backward, seconds=self.seconds)
-
-
-@contextmanager
-def _metered(backbone: Backbone) -> Iterator[_Meter]:
-    """Counts encoder passes and seconds of what happens inside."""
-    meter, start = _Meter(), time.perf_counter()
-    forward, backward = backbone.passes.forward, backbone.passes.backward
-    yield meter
-    meter.seconds = time.perf_counter() - start
-    meter.forward, meter.backward = backbone.passes.forward - forward, backbone.passes.backward - backward
+    return gap(scorer.score(images[:1], prompts, keys[:1], (0,)).logits, logits[:1])

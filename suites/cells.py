@@ -1,19 +1,20 @@
 """The cells of a run: the matrix method x data set x protocol, planned before anything heavy is loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vlm_gauntlet.attacks.registry import build
 from vlm_gauntlet.fixtures.backbones import load_backbone
-from vlm_gauntlet.fixtures.datasets import Dataset, dataset
+from vlm_gauntlet.fixtures.datasets import Batch, Dataset, dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Cell
-from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method, method
 
+from .batch import Evaluation
 from .keys import attack_code, cell_code
 from .runnable import protocols_named
+from .sources import sources
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,22 @@ class CellPlan:
         needs = attack.needs if attack else ()
         return next((part for part in needs if not self.method.defence.offers(part)), "")
 
-    def load(self) -> tuple[Defence, Dataset, Cell]:
+    def batches(self) -> Iterator[Batch]:
+        """The samples in batches, at the resolution that the protocol attacks."""
+        data, protocol = dataset(self.dataset_name), self.protocol
+        native = protocol.threat.attack_resolution == "native"  # then the backbone alone resizes
+        return data.batches(
+            limit=self.limit, batch_size=self.batch_size,
+            size=data.native_size if native else load_backbone(self.backbone_name, self.device).image_size,
+            preprocessing="resize-crop" if native else protocol.evaluation.preprocessing,
+        )  # fmt: skip
+
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about the data set, and how many samples of each class the limit takes."""
+        data, native = dataset(self.dataset_name), self.protocol.threat.attack_resolution == "native"
+        return data.checked().notes_for(self.limit, native=data.native_size if native else 0)
+
+    def load(self) -> "LoadedCell":
         """Loads backbone and data set, builds the defence.
 
         Raises:
@@ -56,17 +72,35 @@ class CellPlan:
             )  # fmt: skip
         data.checked()
         defence = self.method.build(backbone).to(self.device)
-        attack = build(self.protocol)
+        attack, prompts = build(self.protocol), data.prompted(self.protocol.evaluation.prompts)
+        models = sources(defence, backbone, prompts) if attack is not None and attack.transfers else {}
         coupled = defence.batch_coupled or (attack is not None and attack.couples_batch)
         cell = Cell(
             method=self.method.label, method_digest=self.method.built_digest(defence, backbone), backbone=backbone.name,
             backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
-            prompts_digest=data.prompted(self.protocol.evaluation.prompts).digest, protocol=self.protocol,
+            prompts_digest=prompts.digest, protocol=self.protocol,
             text_source_digest=attack.source_digest if attack else "", seed=self.seed, limit=self.limit,
             batch_size=self.batch_size if coupled else None, 
-            code_digest=cell_code(self.method, backbone.name), attack_digest=attack_code(self.protocol),
+            code_digest=cell_code(self.method, backbone.name),
+            attack_digest=attack_code(self.protocol, models, backbone),
         )  # fmt: skip
-        return defence, data, cell
+        undefended = method("undefended").build(backbone)
+        return LoadedCell(cell, data, Evaluation(defence, undefended, prompts, self.protocol, self.seed, models))
+
+
+@dataclass(frozen=True)
+class LoadedCell:
+    """A cell with what it stands on.
+
+    Args:
+        cell: what its key is made of.
+        data: the samples.
+        evaluation: the defence and what attacks it.
+    """
+
+    cell: Cell
+    data: Dataset
+    evaluation: Evaluation
 
 
 def plan(

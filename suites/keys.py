@@ -1,15 +1,23 @@
 """The code part of a cell's key: everything that the method, the attack and the scoring import."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from vlm_gauntlet.attacks.registry import build
+from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import embedded
 from vlm_gauntlet.fixtures.closure import Root, code_digest, root_of
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.protocols import Protocol
+from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method, method
+from vlm_gauntlet.methods.state import state_digest
 
-SCORING = ("vlm_gauntlet.suites.running", "vlm_gauntlet.suites.batch", "vlm_gauntlet.suites.indicators")
+from .sources import tuned_methods
+
+SCORING = (
+    "vlm_gauntlet.suites.running", "vlm_gauntlet.suites.batch", "vlm_gauntlet.suites.witness",
+    "vlm_gauntlet.suites.indicators",
+)  # fmt: skip
 CONFIG = "open_clip_config.json"
 
 
@@ -22,10 +30,17 @@ def cell_code(chosen: Method, backbone: str) -> str:
     return with_architecture(code_digest(shared_roots(chosen)), backbone)
 
 
-def attack_code(protocol: Protocol) -> str:
-    """Digest of the code of the attack that a protocol names, with errors as above; empty without one."""
+def attack_code(protocol: Protocol, sources: Mapping[str, Defence], backbone: Backbone) -> str:
+    """Digest of the code of the attack that a protocol names, with errors as above; empty without one.
+
+    Of an attack that transfers images, with the code and the state of what they are made on.
+    """
     roots = attack_roots(protocol)
-    return code_digest(roots) if roots else ""
+    if not sources:
+        return code_digest(roots) if roots else ""
+    behind = [root for tuned in tuned_methods() for root in method_roots(tuned)]
+    states = [f"{name} {state_digest(source, backbone)}" for name, source in sources.items()]
+    return sha256("\n".join([code_digest((*roots, *dict.fromkeys(behind))), *states]).encode())
 
 
 def shared_roots(chosen: Method) -> tuple[Root, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.mark.expression import Expression
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 
@@ -26,6 +27,8 @@ MARKERS = {
     "adaptive": "the attacker knows the defence",
     "network": "may fetch weights or data",
 }
+
+WAITING = {"mini", "nightly", "full"}  # until somebody asks for them
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -109,17 +112,46 @@ def outcomes_folder(config: pytest.Config) -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One id for each cell of each tier (`cell_plan`), each tier (`tier_name`) or each method (`method_name`)."""
+    """One id for each cell of each tier (`cell_plan`), each tier (`tier_name`) or each method (`method_name`).
+
+    Cells and claims, of which there are thousands, are planned only for tiers that this run can select.
+    """
     from .tiers import TIERS, tier
 
     if "method_name" in metafunc.fixturenames:
         metafunc.parametrize("method_name", metafunc.config.getoption("--method") or tier("fast").methods)
     if "claim" in metafunc.fixturenames:
-        metafunc.parametrize("claim", _claims(metafunc.config))
+        metafunc.parametrize("claim", _claims(metafunc.config) if _selectable(metafunc) else [])
     if "cell_plan" in metafunc.fixturenames:
-        metafunc.parametrize("cell_plan", [p for name in TIERS for p in _cells(metafunc.config, name)])
+        names = [name for name in TIERS if _selectable(metafunc, *(mark.name for mark in _marks(name)))]
+        metafunc.parametrize("cell_plan", [p for name in names for p in _cells(metafunc.config, name)])
     elif "tier_name" in metafunc.fixturenames:
         metafunc.parametrize("tier_name", [pytest.param(name, id=name, marks=_marks(name)) for name in TIERS])
+
+
+def _selectable(metafunc: pytest.Metafunc, *marks: str) -> bool:
+    """Whether this run can select the test with these marks beside its own, `adaptive` or not."""
+    own = {*marks, *(mark.name for mark in metafunc.definition.iter_markers())}
+    asked = metafunc.config.option.markexpr
+    if not asked:
+        return not (_by_default(metafunc.config) and own & WAITING)
+    try:
+        expression = Expression.compile(asked)
+        return any(expression.evaluate(_Known(own | more)) for more in (set(), {"adaptive"}))
+    except (SyntaxError, TypeError, pytest.UsageError):  # pytest says what is wrong with it
+        return True
+
+
+class _Known(set[str]):
+    """Marks, in the form that pytest's expressions ask them."""
+
+    def __call__(self, name: str, /, **_: object) -> bool:
+        return name in self
+
+
+def _by_default(config: pytest.Config) -> bool:
+    """Whether nobody said which tests to run."""
+    return not (config.option.markexpr or config.option.keyword or any("::" in a for a in config.args))
 
 
 def _marks(tier_name: str) -> list[pytest.MarkDecorator]:
@@ -180,9 +212,9 @@ def cells_of(config: pytest.Config, tier_name: str) -> "list[CellPlan]":
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Claims are judged when the cells have run; without `-m` and `-k`, the long tiers wait until asked for."""
     items.sort(key=lambda item: item.path.name == "test_claims.py")
-    if config.option.markexpr or config.option.keyword or any("::" in a for a in config.args):
+    if not _by_default(config):
         return
-    waiting = [i for i in items if any(i.get_closest_marker(m) for m in ("mini", "nightly", "full"))]
+    waiting = [i for i in items if any(i.get_closest_marker(m) for m in WAITING)]
     if waiting:
         config.hook.pytest_deselected(items=waiting)
         items[:] = [i for i in items if i not in set(waiting)]
@@ -192,8 +224,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Everything but tests marked `network` runs with sockets blocked."""
     if request.node.get_closest_marker("network") is None:
+        connect = socket.socket.connect
 
-        def refuse(*_: object) -> None:
+        def refuse(own: socket.socket, address: object) -> None:
+            if own.family == getattr(socket, "AF_UNIX", None):  # how two processes of this machine talk
+                return connect(own, address)  # type: ignore[arg-type]
             raise GauntletError(
                 "a network connection",
                 expected="offline tests",

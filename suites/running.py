@@ -4,23 +4,25 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
 import torch
 
-from vlm_gauntlet.fixtures.datasets import Dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.records import Cell, Cost, Outcome, Provenance
-from vlm_gauntlet.methods.base import Defence
-from vlm_gauntlet.methods.registry import method
 
-from .batch import Evaluation, run_batch
+from .attacking import OUTSIDE, Attacker, Elsewhere, Here
+from .batch import score_batch
 from .cells import CellPlan
 from .indicators import indicators_of
 from .journal import BatchResult, Journal
+from .metered import total
+from .scoring import Scorer
 from .versions import versions_here
+from .witness import Witness
 
 
 def run_cell(
@@ -37,61 +39,61 @@ def run_cell(
     Raises:
         UnavailableError: weights, data or a checkpoint are missing: the cell is `not run`.
     """
-    defence, data, cell = plan.load()
-    with journal.lock(cell.key):
-        return journal.find(cell.key) or _run(plan, cell, defence, data, journal, progress, command)
+    with attacker(plan) as attacking:
+        key = attacking.cell.key
+        with journal.lock(key):
+            return journal.find(key) or _run(plan, attacking, journal, progress, command)
+
+
+def attacker(plan: CellPlan) -> AbstractContextManager[Attacker]:
+    """Who attacks: a process of its own where the defence's code comes from outside."""
+    return Elsewhere(plan) if plan.method.outside else nullcontext(Here(plan.load()))
+
+
+def witness(plan: CellPlan, cell: Cell) -> AbstractContextManager[Scorer]:
+    """Who scores the cell: the same defence, built afresh in another process."""
+    limits = OUTSIDE if plan.method.outside else None
+    return Witness(plan.method.name, plan.backbone_name, plan.device, digest=cell.method_digest, limits=limits)
 
 
 def _run(
-    plan: CellPlan,
-    cell: Cell,
-    defence: Defence,
-    data: Dataset,
-    journal: Journal,
-    progress: Callable[[int, int], None] | None,
-    command: str,
+    plan: CellPlan, attacking: Attacker, journal: Journal, progress: Callable[[int, int], None] | None, command: str
 ) -> Outcome:
-    backbone, protocol = defence.backbone, cell.protocol
-    undefended, prompts = method("undefended").build(backbone), data.prompted(protocol.evaluation.prompts)
-    native = protocol.threat.attack_resolution == "native"  # then the backbone alone resizes
-    size = data.native_size if native else backbone.image_size
-    batches = data.batches(
-        limit=plan.limit, batch_size=plan.batch_size, size=size,
-        preprocessing="resize-crop" if native else protocol.evaluation.preprocessing,
-    )  # fmt: skip
-    evaluation = Evaluation(defence, undefended, prompts, protocol, plan.seed)
+    cell = attacking.cell
     done = journal.batches(cell.key)
-    for index, batch in enumerate(batches):
-        if index == len(done):
-            result = run_batch(evaluation, batch)
-            journal.append(cell.key, result)
-            done.append(result)
-        elif tuple(sample.id for sample in done[index].samples) != batch.ids:
-            raise GauntletError(
-                f"a partial log with a batch of {len(done[index].samples)}",
-                expected=f"batches of {plan.batch_size}, as this run asks", where=str(journal.partial(cell.key)),
-                fix="use the same --batch-size, or remove the file",
-            )  # fmt: skip
-        if progress:
-            progress(sum(len(r.samples) for r in done[: index + 1]), plan.limit)
-    notes = data.checked().notes_for(plan.limit, native=size if native else 0)
-    outcome = _outcome(plan, cell, done, draws=evaluation.draws, command=command or this_command(), notes=notes)
+    with ExitStack() as stack:
+        scorer: Scorer | None = None
+        for index, batch in enumerate(plan.batches()):
+            if index == len(done):
+                scorer = scorer or stack.enter_context(witness(plan, cell))
+                result = score_batch(attacking.asked, batch, attacking.attack(batch), scorer)
+                journal.append(cell.key, result)
+                done.append(result)
+            elif tuple(sample.id for sample in done[index].samples) != batch.ids:
+                raise GauntletError(
+                    f"a partial log with a batch of {len(done[index].samples)}",
+                    expected=f"batches of {plan.batch_size}, as this run asks", where=str(journal.partial(cell.key)),
+                    fix="use the same --batch-size, or remove the file",
+                )  # fmt: skip
+            if progress:
+                progress(sum(len(r.samples) for r in done[: index + 1]), plan.limit)
+    outcome = _outcome(plan, attacking, done, command=command or this_command())
     journal.write(outcome)
     return outcome
 
 
-def _outcome(
-    plan: CellPlan, cell: Cell, done: list[BatchResult], *, draws: int, command: str, notes: tuple[str, ...]
-) -> Outcome:
+def _outcome(plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, command: str) -> Outcome:
+    cell, asked = attacking.cell, attacking.asked
     return Outcome(
         key=cell.key,
         cell=cell,
-        draws=draws,
+        draws=asked.draws,
+        confirming=asked.confirming,
         samples=tuple(chain.from_iterable(r.samples for r in done)),
-        defence_cost=_total([r.defence_cost for r in done]),
-        attack_cost=_total([r.attack_cost for r in done]),
-        indicators=tuple(indicators_of(cell.protocol, done, draws=draws)),
-        notes=tuple(sorted({*notes, *chain.from_iterable(r.notes for r in done)})),
+        defence_cost=_rounded(total([r.defence_cost for r in done])),
+        attack_cost=_rounded(total([r.attack_cost for r in done])),
+        indicators=tuple(indicators_of(cell.protocol, done, draws=asked.draws)),
+        notes=tuple(sorted({*plan.notes(), *chain.from_iterable(r.notes for r in done)})),
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0),
             device=device_name(plan.device),
@@ -102,12 +104,8 @@ def _outcome(
     )
 
 
-def _total(costs: list[Cost]) -> Cost:
-    return Cost(
-        forward=sum(c.forward for c in costs),
-        backward=sum(c.backward for c in costs),
-        seconds=round(sum(c.seconds for c in costs), 3),
-    )
+def _rounded(cost: Cost) -> Cost:
+    return cost.model_copy(update={"seconds": round(cost.seconds, 3)})
 
 
 def device_name(device: str) -> str:

@@ -16,16 +16,22 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.fixtures.draws import Draws
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.fixtures.protocols import NO_ATTACK
 from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.mini_claims import MiniClaim, mini_claims
+from vlm_gauntlet.suites.scoring import Answers, InProcess
 
 NEAR = 0.01
 CHEAP = ("clean", "fgsm-white-box-linf-16-255")  # of a defence that couples its batch, run on whole batches
@@ -86,37 +92,39 @@ def margins(logits: Tensor, label: int) -> Tensor:
     return (logits[:, label] - others.amax(1)) / (logits.amax(1) - logits.amin(1)).clamp_min(1e-6)
 
 
+class Recording(InProcess):
+    """A scorer that keeps the logits of each call it makes, by question."""
+
+    def __init__(self, defence: Defence) -> None:
+        super().__init__(defence)
+        object.__setattr__(self, "asked", [])
+
+    def score(self, images: Tensor, prompts: PromptSet, keys: Sequence[int], calls: Sequence[int]) -> Answers:
+        """See Scorer."""
+        with torch.no_grad():
+            logits = [self.defence(images, prompts, draws=Draws(tuple(keys), call)) for call in calls]
+        self.asked.append(logits)
+        return super().score(images, prompts, keys, calls)
+
+    asked: list[list[Tensor]]
+
+
 def margins_of(bit: Moved) -> Tensor:
     """The margins of the scoring draws, of a sample attacked again with this process's kernels.
 
     Alone, or in its whole batch where the defence couples that.
     """
-    from vlm_gauntlet.methods.registry import method
-    from vlm_gauntlet.suites.batch import Evaluation, run_batch
+    from vlm_gauntlet.suites.batch import run_batch
     from vlm_gauntlet.suites.cells import plan
 
     cell, sample = bit.outcome.cell, bit.outcome.samples[bit.place]
     size = cell.batch_size or 1
     (made,) = plan([cell.method], cell.backbone, [cell.dataset], [cell.protocol.id], limit=bit.outcome.n)
-    defence, data, _ = made.load()
-    seen: list[Tensor] = []
-    answer = defence.forward
-
-    def recording(images: Tensor, prompts: object) -> Tensor:
-        logits: Tensor = answer(images, prompts)  # type: ignore[arg-type]
-        if len(images) == len(batch.ids):  # and not the one sample that is asked about again, alone
-            seen.append(logits.detach()[bit.place % size])
-        return logits
-
-    object.__setattr__(defence, "forward", recording)
-    pixels = data.native_size if cell.protocol.threat.attack_resolution == "native" else defence.backbone.image_size
-    batches = data.batches(limit=bit.outcome.n, batch_size=size, size=pixels)
-    batch = next(islice(batches, bit.place // size, None))
-    undefended = method("undefended").build(defence.backbone)
-    prompts = data.prompted(cell.protocol.evaluation.prompts)
-    run_batch(Evaluation(defence, undefended, prompts, cell.protocol, cell.seed), batch)
-    draws = bit.outcome.draws  # clean images are scored before attacked ones
-    scored = torch.stack(seen[-draws:] if bit.kind == "attacked" else seen[-2 * draws :][:draws])
+    evaluation = made.load().evaluation
+    scorer = Recording(evaluation.defence)
+    run_batch(evaluation, next(islice(replace(made, batch_size=size).batches(), bit.place // size, None)), scorer)
+    question = scorer.asked[0 if bit.kind == "attacked" or made.protocol.attack.name == NO_ATTACK else 1]
+    scored = torch.stack([logits[bit.place % size] for logits in question[: bit.outcome.draws]])
     return margins(scored, sample.label)
 
 

@@ -5,10 +5,10 @@ Every iterate stays in the plane span(z_0, t): the method re-weights one directi
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
 from vlm_gauntlet.attacks.adaptive.straight_through import straight_through
@@ -69,6 +69,8 @@ class CLIPureCos(Defence):
         if self.deviations["null_prompt"] == "single":
             sentences: tuple[str, ...] = ("a photo of a.",)
         else:
+            from open_clip import OPENAI_IMAGENET_TEMPLATES  # slow to import
+
             sentences = tuple(template("") for template in OPENAI_IMAGENET_TEMPLATES)
         # A prompt set of one null class beside itself: the backbone caches it by digest.
         return self.backbone.text_features(PromptSet(("null", "null"), (sentences, sentences)))[0]
@@ -93,7 +95,27 @@ class CLIPureCos(Defence):
             return self.backbone.encode_image(images)
         # fp16 on every device: its underflow makes the released gradient exactly zero, bf16 would keep it alive.
         with torch.autocast(images.device.type, torch.float16):
-            return self.backbone.encode_image(images).float()
+            return unless_zero(self.backbone.encode_image(images), images).float()
+
+
+class _UnlessZero(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, images: Tensor) -> Tensor:
+        ctx.images = images.shape, images.dtype
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (gradient,), (shape, dtype) = gradients, ctx.images
+        if gradient.any():
+            return gradient, None
+        return None, gradient.new_zeros(shape, dtype=dtype)
+
+
+def unless_zero(features: Tensor, images: Tensor) -> Tensor:
+    """The features [B, D] of these images; a gradient that is zero for the whole batch takes no pass of the tower."""
+    passed: Tensor = _UnlessZero.apply(features, images)  # type: ignore[no-untyped-call]
+    return passed
 
 
 def cosine_gradient(features: Tensor, target: Tensor) -> Tensor:

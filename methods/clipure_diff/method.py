@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
 from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward
@@ -84,6 +83,8 @@ class CLIPureDiff(Defence):
 
     def null_prompt(self) -> Tensor:
         """Unit embedding [D] of the 80 ImageNet templates with an empty class name, as the official code has it."""
+        from open_clip import OPENAI_IMAGENET_TEMPLATES  # slow to import
+
         sentences = tuple(template("") for template in OPENAI_IMAGENET_TEMPLATES)
         # A prompt set of one null class beside itself: the backbone caches it by digest.
         return self.backbone.text_features(PromptSet(("null", "null"), (sentences, sentences)))[0]

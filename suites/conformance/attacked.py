@@ -11,6 +11,7 @@ from vlm_gauntlet.attacks.base import AttackResult, Plain, Victim
 from vlm_gauntlet.attacks.indicators import dead_gradient
 from vlm_gauntlet.attacks.losses import cross_entropy
 from vlm_gauntlet.fixtures.draws import Draws
+from vlm_gauntlet.fixtures.protocols import Gradient
 from vlm_gauntlet.methods.base import GRADIENTS, Defence
 
 from .bench import Bench
@@ -21,18 +22,20 @@ MASKED_SHARE = 0.5  # of the samples on which the undefended backbone has a grad
 
 
 def check_parameters_survive_attack(bench: Bench) -> Answer:
-    """Bit-identical parameters and buffers without `.grad` after an attack on the defence and on its surrogate."""
-    defence = bench.defence()
-    before = {name: tensor.clone() for name, tensor in _tensors(defence)}
-    for route in GRADIENTS:
-        bench.attack(defence, route, steps=2)
-    changed = [name for name, tensor in _tensors(defence) if not torch.equal(tensor, before[name])]
-    graded = [name for name, tensor in _tensors(defence) if tensor.grad is not None]
+    """Bit-identical parameters and buffers without `.grad` after an attack by each gradient that it can give.
+
+    Without an `unrolled` of its own, that is `forward`: the plain attack has run it.
+    """
+    others: list[Gradient] = ["backbone"]
+    if bench.method.defence.offers("unrolled"):
+        others.append("unrolled")
+    trials = [*bench.trials, *(bench.trial(route, steps=2) for route in others)]
+    changed, graded = (sorted({n for t in trials for n in getattr(t, what)}) for what in ("changed", "graded"))
     if changed or graded:
         words = [f"changed: {_few(changed)}"] if changed else []
         words += [f"with a gradient: {_few(graded)}"] if graded else []
         return "fail", f"after an attack, {'; '.join(words)}: take gradients with torch.autograd.grad, write to copies"
-    return "pass", f"{len(before)} tensors are bit-identical and without .grad after two attacks"
+    return "pass", f"{trials[0].tensors} tensors are bit-identical and without .grad after {len(trials)} attacks"
 
 
 def check_gradient_reaches_image(bench: Bench) -> Answer:
@@ -126,10 +129,6 @@ def check_clean_accuracy(bench: Bench) -> Answer:
         "pass",
         f"without attack, undefended {int(undefended.sum())} and defended {int(defended.sum())} of {len(labels)}",
     )
-
-
-def _tensors(defence: Defence) -> list[tuple[str, Tensor]]:
-    return [*defence.named_parameters(), *defence.named_buffers()]
 
 
 def _gradient_norms(bench: Bench, victim: Victim) -> Tensor:

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import datasets
 from vlm_gauntlet.fixtures.draws import Draws, key_of
+from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Gradient
 from vlm_gauntlet.methods.base import Defence
@@ -31,6 +33,25 @@ class Material:
     labels: Tensor
     prompts: PromptSet
     source: str
+
+    @property
+    def digest(self) -> str:
+        """Of the pictures, their labels and the classes."""
+        pixels = b"".join(tensor.cpu().numpy().tobytes() for tensor in (self.images, self.labels))
+        return sha256(pixels + self.prompts.digest.encode())
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An attack on a fresh defence: its result, and which of the defence's tensors it changed or left a gradient in."""
+
+    result: AttackResult
+    tensors: int
+    changed: tuple[str, ...]
+    graded: tuple[str, ...]
+
+
+_BUDGETS: WeakKeyDictionary[Backbone, dict[str, float]] = WeakKeyDictionary()  # all methods of a tier ask the same
 
 
 def default_material(backbone: Backbone, n: int = PICTURES) -> Material:
@@ -97,16 +118,37 @@ class Bench:
     def attack(
         self, defence: Defence, gradient: Gradient = "direct", *, steps: int = 10, eps: float | None = None
     ) -> AttackResult:
-        """PGD with any iterate; averaged over draws of a randomised defence, but for its plain gradient."""
+        """PGD with any iterate; averaged over draws of a randomised defence, but for its plain gradient.
+
+        Of a defence that draws nothing it ends where all are broken: what it breaks stays the same.
+        """
         eot = 4 if gradient != "direct" and defence.card.randomised else 1
         budget = self.eps if eps is None else eps
-        pgd = PGD("linf", budget, steps=steps, selection="any-iterate", eot=eot)
+        stop = not defence.card.randomised
+        pgd = PGD("linf", budget, steps=steps, selection="any-iterate", eot=eot, stop=stop)
         return pgd(self.victim(defence, gradient), self.images, self.material.labels, self.keys)
 
+    def trial(self, gradient: Gradient, *, steps: int = 10) -> Trial:
+        """An attack on a fresh defence, and what it did to the defence."""
+        defence = self.defence()
+        before = {name: tensor.clone() for name, tensor in _tensors(defence)}
+        result = self.attack(defence, gradient, steps=steps)
+        return Trial(
+            result, len(before),
+            changed=tuple(name for name, tensor in _tensors(defence) if not torch.equal(tensor, before[name])),
+            graded=tuple(name for name, tensor in _tensors(defence) if tensor.grad is not None),
+        )  # fmt: skip
+
     @cached_property
+    def trials(self) -> tuple[Trial, Trial]:
+        """PGD-10 through the defence, and through its surrogate; made once, for all checks that ask about them."""
+        return self.trial("direct"), self.trial("straight-through")
+
+    @property
     def plain_and_adaptive(self) -> tuple[AttackResult, AttackResult]:
-        """PGD-10 through the defence, and through its surrogate, each on a fresh defence."""
-        return self.attack(self.defence()), self.attack(self.defence(), "straight-through")
+        """What PGD-10 left through the defence, and through its surrogate."""
+        plain, adaptive = self.trials
+        return plain.result, adaptive.result
 
     def bpda(self) -> AttackResult:
         """PGD-10 through the gradient of the backbone, whatever surrogate the class declares."""
@@ -121,6 +163,12 @@ class Bench:
     @cached_property
     def eps(self) -> float:
         """The papers' smallest L-inf budget at which PGD-10 breaks the undefended backbone on nearly all pictures."""
+        known = _BUDGETS.setdefault(self.backbone, {})
+        if (digest := self.material.digest) not in known:
+            known[digest] = self._budget()
+        return known[digest]
+
+    def _budget(self) -> float:
         victim = Plain(lambda images: self.backbone(images, self.material.prompts))
         for eps in BUDGETS:
             if PGD("linf", eps)(victim, self.images, self.material.labels, self.keys).success.float().mean() > 0.9:
@@ -136,3 +184,7 @@ class Bench:
         """Largest difference of two sets of logits, zero within the tolerance; infinite if one is not finite."""
         largest = float((first - second).abs().nan_to_num(float("inf")).max())
         return largest if largest > self.tolerance else 0.0
+
+
+def _tensors(defence: Defence) -> list[tuple[str, Tensor]]:
+    return [*defence.named_parameters(), *defence.named_buffers()]

@@ -221,7 +221,7 @@ def test_stopping_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "run_batch", stop)
+    monkeypatch.setattr(running, "score_batch", stop)
     result = gauntlet("run", "--method", "undefended", *CELL, "--outcomes", tmp_path)
     assert result.exit_code == 130
     assert "the same command goes on from there" in result.stderr

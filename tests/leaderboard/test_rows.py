@@ -25,8 +25,15 @@ def test_masked_until_an_adaptive_attack_answers(name: str) -> None:
 
 
 def test_other_indicators_flag_but_do_not_mask() -> None:
-    row = only(outcome("1110", PGD, indicators=[fired("loss-not-rising")]))
-    assert row.state == "valid" and [f.name for f in row.flags] == ["loss-not-rising"]
+    row = only(outcome("1110", PGD, indicators=[fired("silent-success")]))
+    assert row.state == "valid" and [f.name for f in row.flags] == ["silent-success"]
+
+
+def test_a_loss_that_no_attack_raises_masks() -> None:
+    flat = fired("loss-not-rising")
+    assert only(outcome("1110", PGD, indicators=[flat])).state == "masked"
+    rising = outcome("1110", ADAPTIVE, indicators=[flat.model_copy(update={"fired": False})])
+    assert only(outcome("1110", PGD, indicators=[flat]), rising).state == "valid"
 
 
 def test_transfer_alone_never_fills_the_robust_column() -> None:

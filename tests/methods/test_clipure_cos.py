@@ -7,9 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlm_gauntlet.attacks.adaptive.eot import input_gradient
+from vlm_gauntlet.attacks.losses import cross_entropy
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.methods.clipure_cos.method import CLIPureCos, cosine_gradient, released_gradient
+from vlm_gauntlet.methods.clipure_cos.method import CLIPureCos, cosine_gradient, released_gradient, unless_zero
+from vlm_gauntlet.methods.victims import BoundDefence
 
 RELEASED = {"step": "as_coded", "norm": "batch"}
 D = 768
@@ -46,6 +49,31 @@ def test_the_unrolled_route_restores_the_released_gradient(
         (gradient,) = torch.autograd.grad(logits[:, 0].sum(), inputs)
         norms[route] = float(gradient.norm())
     assert norms["direct"] == 0 < norms["unrolled"]
+
+
+@pytest.mark.parametrize(("factor", "alive"), [(0.0, 0), (1.0, 2)])
+def test_a_gradient_of_zeros_ends_before_the_tower(
+    factor: float, alive: int, tiny_backbone: Backbone, images: Tensor
+) -> None:
+    """One of a batch that lives takes the others with it."""
+    inputs, before = images[:2].clone().requires_grad_(), tiny_backbone.passes.backward
+    features = unless_zero(tiny_backbone.encode_image(inputs), inputs)
+    (gradient,) = torch.autograd.grad((features[0] * factor).sum(), inputs)
+    assert tiny_backbone.passes.backward - before == alive
+    plain = images[:2].clone().requires_grad_()
+    (expected,) = torch.autograd.grad((tiny_backbone.encode_image(plain)[0] * factor).sum(), plain)
+    assert torch.equal(gradient, expected) and bool(gradient.any()) == bool(factor)
+
+
+def test_the_released_gradient_of_zeros_costs_no_pass(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    released = CLIPureCos(tiny_backbone, {d.name: d.as_coded for d in CLIPureCos.card.deviations})
+    victim, labels = BoundDefence(released, prompts, (1, 2)), torch.tensor([0, 1])
+    before = tiny_backbone.passes.backward
+    gradient, _, _ = input_gradient(victim, images[:2], labels, cross_entropy)
+    assert gradient.shape == images[:2].shape and not gradient.any()
+    assert tiny_backbone.passes.backward == before
 
 
 @pytest.mark.parametrize("deviations", [{}, RELEASED])

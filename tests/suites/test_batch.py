@@ -9,11 +9,12 @@ from torch import Tensor
 from vlm_gauntlet.attacks.protocols import protocol
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.datasets import Batch
+from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import method
-from vlm_gauntlet.suites.batch import Evaluation, run_batch
+from vlm_gauntlet.suites.batch import CONFIRMING, Evaluation, run_batch
 from vlm_gauntlet.suites.indicators import indicators_of
 from vlm_gauntlet.suites.journal import BatchResult
 
@@ -73,10 +74,12 @@ def test_every_draw_counts_and_none_is_one_that_the_attack_saw(tiny_backbone: Ba
     Sure.asked.clear()
     result = run(Sure, tiny_backbone, prompts, torch.full((3, 3, 16, 16), 0.5), ATTACK)
     assert {(s.clean, s.attacked) for s in result.samples} == {(DRAWS,) * 2}
-    whole = [keys for keys in Sure.asked if len(keys) == 3]  # the first sample is asked about once more, alone
-    attack, scoring = whole[0], whole[-1]
-    assert whole.count(scoring) == 2 * DRAWS, "clean and attacked"
-    assert not set(attack) & set(scoring) and len(set(scoring)) == 3
+    attack = Sure.asked[0]
+    scoring = {key_of(0, "score", f"s{i}") for i in range(3)}
+    asked = [key for keys in Sure.asked for key in keys if key in scoring]
+    alone = 1  # the first sample is asked about once more, alone
+    assert len(asked) == 3 * (2 * DRAWS + CONFIRMING) + alone, "attacked, on fresh draws, and clean"
+    assert not set(attack) & scoring and len(scoring) == 3
     assert "unstable-prediction" not in {i.name for i in indicators_of(ATTACK, [result], draws=DRAWS) if i.fired}
 
 

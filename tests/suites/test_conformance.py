@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlm_gauntlet.attacks.adaptive.straight_through import straight_through
+from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.base import Defence, external_card
 from vlm_gauntlet.methods.card import Cost
 from vlm_gauntlet.methods.registry import Method, method
 from vlm_gauntlet.suites.conformance import CHECKS, Material, Report, check_defence, default_material
+from vlm_gauntlet.suites.conformance.bench import Bench
 
 N = 8
 
@@ -323,3 +326,32 @@ def test_without_the_embedded_set_noise_is_labelled_by_the_backbone(
     material = default_material(tiny_backbone, 4)
     assert material.images.shape == (4, 3, 16, 16)
     assert torch.equal(material.labels, tiny_backbone(material.images, material.prompts).argmax(1))
+
+
+@pytest.mark.parametrize("route", ["surrogate", "unrolled"])
+def test_a_gradient_left_in_a_parameter_is_found_on_every_route(
+    route: str, tiny_backbone: Backbone, material: Material
+) -> None:
+    def leaks(self: Defence, images: Tensor, prompts: PromptSet) -> Tensor:
+        self.backbone.mean.grad = torch.zeros_like(self.backbone.mean)
+        return self.forward(images, prompts)
+
+    kept = external_card(Honest).model_copy(update={"keeps_state": True})  # so that only this check can see it
+    report = report_on(type("Leaks", (Honest,), {route: leaks, "card": kept}), tiny_backbone, material)
+    assert "with a gradient: backbone.mean" in report.finding("check_parameters_survive_attack").sentence
+
+
+def test_the_budget_is_searched_once_for_the_same_pictures(tiny_backbone: Backbone, material: Material) -> None:
+    first, second = (Bench(Method("Honest", Honest), tiny_backbone, material) for _ in "ab")
+    eps, before = first.eps, tiny_backbone.passes.forward
+    assert second.eps == eps and tiny_backbone.passes.forward == before
+    turned = replace(material, images=material.images.flip(-1))
+    assert Bench(Method("Honest", Honest), tiny_backbone, turned).eps and tiny_backbone.passes.forward > before
+
+
+def test_an_attack_that_ends_early_breaks_the_same(tiny_backbone: Backbone, material: Material) -> None:
+    bench = Bench(Method("Honest", Honest), tiny_backbone, material)
+    for eps in (1 / 255, 16 / 255):
+        whole = PGD("linf", eps, selection="any-iterate")
+        slow = whole(bench.victim(bench.defence()), bench.images, material.labels, bench.keys)
+        assert torch.equal(bench.attack(bench.defence(), eps=eps).success, slow.success)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vlm_gauntlet.attacks.protocols import protocol
+from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.closure import Closure, this_process
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.snapshot import Snapshot, package_files
@@ -121,13 +122,15 @@ def test_an_edit_in_an_attack_that_the_cell_does_not_use_does_not_change_the_key
 def test_the_attack_that_the_protocol_names_counts() -> None:
     for attack, modules in ((PGD, ["pgd"]), (BLACK_BOX, ["rays"]), (ON_TEXT, ["text.bert_attack"]), ("clean", [])):
         assert {f"vlm_gauntlet.attacks.{name}" for name in modules} <= set(attack_roots(protocol(attack)))
-    codes = [attack_code(protocol(name)) for name in ("clean", PGD, BLACK_BOX, ON_TEXT)]
+    codes = [
+        attack_code(protocol(name), {}, load_backbone("miniclip-vit")) for name in ("clean", PGD, BLACK_BOX, ON_TEXT)
+    ]
     assert codes[0] == "" and len(set(codes)) == 4
 
 
 def test_outcomes_of_all_attacks_share_the_code_of_the_method() -> None:
     """The board puts outcomes of one version into a row: the attacks' code must not part them."""
-    made = [cell.load()[2] for cell in plan(["undefended"], "miniclip-vit", ["digits"], ["clean", PGD], limit=1)]
+    made = [cell.load().cell for cell in plan(["undefended"], "miniclip-vit", ["digits"], ["clean", PGD], limit=1)]
     assert made[0].code_digest == made[1].code_digest and made[0].attack_digest != made[1].attack_digest
     other = made[1].model_copy(update={"attack_digest": "x"})
     assert other.key != made[1].key

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.suites import plugin
 from vlm_gauntlet.suites.cells import plan
 from vlm_gauntlet.suites.tiers import TIERS, tier
 
@@ -67,3 +68,58 @@ def test_an_unknown_method_is_a_usage_error(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("-p", "vlm_gauntlet.suites.plugin", "--method", "tekoa")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*did you mean tecoa*"])
+
+
+class Planned:
+    """Notes for which tiers cells were planned."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tiers: list[str] = []
+        monkeypatch.setattr(plugin, "_cells", self.cells)
+
+    def cells(self, config: pytest.Config, name: str) -> list[object]:
+        self.tiers.append(name)
+        marks = [*plugin._marks(name)]
+        return [
+            pytest.param(1, id=f"{name}-plain", marks=marks),
+            pytest.param(2, id=f"{name}-adaptive", marks=[*marks, pytest.mark.adaptive]),
+        ]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["", "fast", "nightly", "not fast", "fast or mini", "gpu", "network and not full", "adaptive", "fast and adaptive",
+     "full and not adaptive", "mine", "not mine", "mini and (adaptive or gpu)"],
+)  # fmt: skip
+def test_only_tiers_that_can_be_selected_are_planned_and_nothing_is_lost(
+    asked: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same tests as where everything is planned, and fewer plans wherever a tier has no part in them."""
+    pytester.makepyfile(
+        "import pytest\ndef test_cell(cell_plan): pass\n@pytest.mark.mine\ndef test_own(cell_plan): pass"
+    )
+    planned = Planned(monkeypatch)
+    arguments = ["-p", "vlm_gauntlet.suites.plugin", "--collect-only", "-q", "-p", "no:cacheprovider",
+                 *(["-m", asked] if asked else []), "--outcomes", "o"]  # fmt: skip
+
+    def selected() -> list[str]:
+        return [
+            line for line in pytester.runpytest_inprocess(*arguments).outlines if "[" in line and "NOTSET" not in line
+        ]
+
+    lazily, lazy = selected(), {*planned.tiers}
+    monkeypatch.setattr(plugin, "_selectable", lambda *_: True)
+    assert selected() == lazily
+    assert lazy == {line.partition("[")[2].partition("-")[0] for line in lazily}, "no tier is planned in vain"
+
+
+@pytest.mark.parametrize("chosen", [["-k", "nightly"], ["test_it.py::test_cell"]])
+def test_whoever_names_tests_gets_every_tier(
+    chosen: list[str], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(test_it="def test_cell(cell_plan): pass")
+    planned = Planned(monkeypatch)
+    pytester.runpytest_inprocess(
+        "-p", "vlm_gauntlet.suites.plugin", "--collect-only", "-q", "-p", "no:cacheprovider", "--outcomes", "o", *chosen
+    )
+    assert planned.tiers == list(TIERS)

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import tarfile
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,10 +24,12 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method, method
 from vlm_gauntlet.suites import cells, running
-from vlm_gauntlet.suites.batch import Evaluation, run_batch
+from vlm_gauntlet.suites.attacking import Here
+from vlm_gauntlet.suites.batch import Evaluation, run_batch, score_batch
 from vlm_gauntlet.suites.cells import CellPlan, plan
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.running import run_cell
+from vlm_gauntlet.suites.scoring import InProcess
 
 N = 10
 
@@ -52,9 +55,11 @@ def tiny_set(tmp_path: Path) -> Dataset:
 
 @pytest.fixture
 def cell(monkeypatch: pytest.MonkeyPatch, tiny_backbone: Backbone, tiny_set: Dataset) -> CellPlan:
-    """Random noise against PGD, through the whole path of a cell: a randomised defence if there is one."""
+    """Random noise against PGD, through the whole path of a cell, in this process: it knows the tiny backbone."""
     monkeypatch.setattr(cells, "load_backbone", lambda name, device: tiny_backbone)
     monkeypatch.setattr(cells, "dataset", lambda name: tiny_set)
+    monkeypatch.setattr(running, "attacker", lambda plan: nullcontext(Here(plan.load())))
+    monkeypatch.setattr(running, "witness", lambda plan, _: nullcontext(InProcess(plan.load().evaluation.defence)))
     (made,) = plan(["rn"], "tiny", ["noise"], ["pgd-10-white-box-linf-8-255"], limit=N, batch_size=4)
     return made
 
@@ -79,7 +84,7 @@ def test_batch_size_does_not_matter(
 def test_finished_cells_come_from_the_journal(cell: CellPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path / "o")
     first = run_cell(cell, journal)
-    monkeypatch.setattr(running, "run_batch", lambda *_: pytest.fail("a finished cell was run again"))
+    monkeypatch.setattr(running, "score_batch", lambda *_: pytest.fail("a finished cell was run again"))
     assert run_cell(cell, journal) == first
 
 
@@ -96,9 +101,9 @@ def test_a_killed_run_loses_at_most_the_batch_in_flight(
         ran.append(arguments)
         if len(ran) == 2:
             raise KeyboardInterrupt
-        return run_batch(*arguments)  # type: ignore[arg-type]
+        return score_batch(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running, "run_batch", counting)
+    monkeypatch.setattr(running, "score_batch", counting)
     with pytest.raises(KeyboardInterrupt):
         run_cell(cell, journal)
     (partial,) = journal.folder.glob("*.partial.jsonl")
@@ -119,9 +124,9 @@ def test_another_batch_size_cannot_resume(
         ran.append(arguments)
         if len(ran) > finished:
             raise KeyboardInterrupt
-        return run_batch(*arguments)  # type: ignore[arg-type]
+        return score_batch(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running, "run_batch", stop)
+    monkeypatch.setattr(running, "score_batch", stop)
     with pytest.raises(KeyboardInterrupt):
         run_cell(cell, journal)
     with pytest.raises(GauntletError, match=f"batches of {size}"):
@@ -172,12 +177,12 @@ def test_an_attack_in_autocast_leaves_nothing_of_itself_in_the_scoring(
 
 def test_a_mean_loss_puts_the_batch_size_into_the_key(cell: CellPlan) -> None:
     averaged = replace(cell, protocol=varied(cell.protocol, reduction="mean"))
-    assert cell.load()[2].batch_size is None
-    assert averaged.load()[2].batch_size == cell.batch_size
+    assert cell.load().cell.batch_size is None
+    assert averaged.load().cell.batch_size == cell.batch_size
 
 
 def test_the_key_depends_on_everything(cell: CellPlan) -> None:
-    _, _, base = cell.load()
+    base = cell.load().cell
     for field, value in {
         "seed": 1,
         "limit": 3,

@@ -1,0 +1,50 @@
+"""What a row must hold before it may rank: strong gradient, query and transfer attacks on the same samples.
+
+A defence can hide its gradient, or give a wrong one; it hides neither from images made elsewhere nor its own answers.
+"""
+
+from collections.abc import Sequence
+
+from vlm_gauntlet.attacks.gradients import GradientAttack
+from vlm_gauntlet.attacks.levels import level
+from vlm_gauntlet.attacks.registry import attacks, build
+from vlm_gauntlet.fixtures.records import Outcome
+
+STEPS = 20  # of gradient, over all restarts
+QUERIES = {"square": 500, "rays": 1000, "transfer-query": 500}
+TRANSFERS = ("transfer-query",)
+UNSOUND = frozenset({"gradient-misleads", "zero-gradient", "dead-gradient", "nan-gradient"})
+NEEDED = {
+    "gradient": f"no gradient attack of {STEPS} steps whose gradient predicts the loss",
+    "query": "no search by enough queries",
+    "transfer": "no images transferred from the undefended, the tuned and the defence's own models",
+    "replay": "no answers asked again in a fresh process",
+}
+
+
+def missing(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """What a row's outcomes lack, in words; empty where it may rank."""
+    held = set[str]().union(*map(kinds, outcomes))
+    return tuple(words for kind, words in NEEDED.items() if kind not in held)
+
+
+def kinds(outcome: Outcome) -> set[str]:
+    """The kinds of evidence that an outcome holds. Attacks from outside hold none: nobody here vouches for them."""
+    protocol = outcome.cell.protocol
+    name, threat = protocol.attack.name, protocol.threat
+    if name not in attacks() or threat.modality != "image":
+        return set()
+    indicators, found = {i.name: i for i in outcome.indicators}, set()
+    attack, informed = build(protocol), level(protocol) in ("T1", "T2")
+    if informed and isinstance(attack, GradientAttack):
+        steps = getattr(attack, "steps", 0) * getattr(attack, "restarts", 1)
+        sound = "gradient-misleads" in indicators and not any(i.fired for i in indicators.values() if i.name in UNSOUND)
+        if steps >= STEPS and sound:
+            found.add("gradient")
+    if threat.knowledge == "black-box" and getattr(attack, "queries", 0) >= QUERIES.get(name, float("inf")):
+        found.add("query")
+    if name in TRANSFERS:
+        found.add("transfer")
+    if informed and "unstable-replay" in indicators:
+        found.add("replay")
+    return found
