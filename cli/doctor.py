@@ -1,5 +1,6 @@
 """`gauntlet doctor`: what is here, what is missing, what to do."""
 
+import os
 import platform
 import shutil
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import typer
 
 Finding = tuple[bool, str]
+LARGE = 100 << 20  # bytes of shards: more are not looked at sample by sample here
 
 
 def doctor() -> None:
@@ -97,11 +99,27 @@ def _checkpoints() -> Finding:
 
 
 def _data() -> Finding:
-    from vlm_gauntlet.fixtures.datasets import DATA_ROOT, data_root, datasets
+    """Every set is looked at: its shards, and each sample where that was done before or costs little."""
+    from vlm_gauntlet.fixtures.datasets import DATA_ROOT, data_root, datasets, target_root
+    from vlm_gauntlet.fixtures.errors import GauntletError
 
-    root = data_root()
-    natural = f"{root}" if root else f"no natural images ({DATA_ROOT} is unset): the mini tier will say `not run`"
-    return True, f"{', '.join(datasets())}; {natural}"
+    root, told, fine, notes = data_root(), [], True, 0
+    for name, data in datasets().items():
+        try:
+            if sum(shard.stat().st_size for shard in data.shards) > LARGE:
+                told.append(f"\n{name} is large: gauntlet data check {name}" if data.contents else "")
+            else:
+                notes += bool(data.checked().notes)
+        except GauntletError as error:
+            fine = False
+            told.append(f"\n{name} cannot be used: {error}")
+    if root is None and os.environ.get(DATA_ROOT):
+        fine = False
+        told.append(f"\n{DATA_ROOT} names {target_root()}, where no folder wds is")
+    unset = "unset" if not os.environ.get(DATA_ROOT) else "wrong"
+    natural = f"{root}" if root else f"no natural images ({DATA_ROOT} is {unset}): the mini tier will say `not run`"
+    unusual = f"; {notes} with notes (`gauntlet data check NAME`)" if notes else ""
+    return fine, f"{', '.join(datasets())}; {natural}{unusual}{''.join(told)}"
 
 
 def _disk() -> Finding:

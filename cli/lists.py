@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import table
+
+if TYPE_CHECKING:
+    from vlm_gauntlet.fixtures.datasets import Dataset
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON array")]
 
@@ -67,14 +70,23 @@ def datasets(as_json: Json = False) -> None:
             {
                 "id": name,
                 "here": name in found,
-                "classes": "retrieval" if name in found and found[name].retrieval
-                else len(found[name].prompts) if name in found else "",
+                "classes": _classes(found[name]) if name in found else "",
                 "from": "" if name in found else dataset_origins()[name],
             }
             for name in sorted({*found, *dataset_origins()})
         ],
         as_json,
     )  # fmt: skip
+
+
+def _classes(data: "Dataset") -> str | int:
+    """Number of classes; a set that cannot be read hides none of the others."""
+    from vlm_gauntlet.fixtures.errors import GauntletError
+
+    try:
+        return "retrieval" if data.retrieval else len(data.class_names)
+    except GauntletError:
+        return f"unusable: gauntlet data check {data.name}"
 
 
 def protocols(as_json: Json = False) -> None:

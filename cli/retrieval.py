@@ -29,7 +29,9 @@ def retrieval(
     source: Annotated[
         Literal["characters", "wordnet", "masked-lm"], typer.Option(help="where candidates for a word come from")
     ] = "characters",
-    limit: Annotated[int, typer.Option(min=1, help="first N images, with all their captions")] = 32,
+    limit: Annotated[
+        int, typer.Option(min=1, help="N images, the first of a fixed permutation, with all captions")
+    ] = 32,
     seed: Annotated[int, typer.Option(help="seed of the random starts")] = 0,
     device: Device = "cpu",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,

@@ -28,7 +28,9 @@ def run(
     ] = None,
     dataset: Annotated[Names, typer.Option(help="repeatable")] = None,
     protocol: Annotated[Names, typer.Option(help="id (`gauntlet protocols`) or file; repeatable")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="first N samples of each data set")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="N samples of each data set, the first of a fixed permutation")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="seed of attacks, defences and scoring")] = None,
     device: Device = "cpu",
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,

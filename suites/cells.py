@@ -52,11 +52,17 @@ class CellPlan:
             preprocessing="resize-crop" if native else protocol.evaluation.preprocessing,
         )  # fmt: skip
 
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about the data set, and how many samples of each class the limit takes."""
+        data, native = dataset(self.dataset_name), self.protocol.threat.attack_resolution == "native"
+        return data.checked().notes_for(self.limit, native=data.native_size if native else 0)
+
     def load(self) -> "LoadedCell":
         """Loads backbone and data set, builds the defence.
 
         Raises:
             UnavailableError: weights, data or the words of an attack on text are not on this machine.
+            GauntletError: the data set would give a wrong number: see `Dataset.checked`.
         """
         backbone, data = load_backbone(self.backbone_name, self.device), dataset(self.dataset_name)
         if data.retrieval:
@@ -64,6 +70,7 @@ class CellPlan:
                 f"{data.name!r} is a retrieval set", expected="a classification set", where="--dataset",
                 fix="choose another data set",
             )  # fmt: skip
+        data.checked()
         defence = self.method.build(backbone).to(self.device)
         attack, prompts = build(self.protocol), data.prompted(self.protocol.evaluation.prompts)
         models = sources(defence, backbone, prompts) if attack is not None and attack.transfers else {}
@@ -113,7 +120,7 @@ def plan(
     Args:
         methods, datasets, protocols: the three sides, by name.
         backbone: what all defences stand on.
-        limit: first n samples of each data set.
+        limit: n samples of each data set, the first of its fixed permutation.
         limits: other limits for single methods, by name.
         seed, device, batch_size: of every cell.
 

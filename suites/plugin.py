@@ -43,7 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--dataset", action="append", metavar="NAME", help="data set; repeatable")
     group.addoption("--protocol", action="append", metavar="ID", help="id (`gauntlet protocols`) or file; repeatable")
     group.addoption("--device", default="cpu", help="torch device (default: cpu)")
-    group.addoption("--limit", type=int, metavar="N", help="first N samples of each data set")
+    group.addoption(
+        "--limit", type=int, metavar="N", help="N samples of each data set, the first of a fixed permutation"
+    )
     group.addoption("--seed", type=int, help="seed of attacks, defences and scoring (default: the tier's, 0)")
     group.addoption(
         "--outcomes",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -83,12 +82,7 @@ def _run(
     journal: RetrievalJournal,
     progress: Callable[[int, int], None] | None,
 ) -> RetrievalOutcome:
-    examples = list(islice(data, setting.limit))
-    if bare := [example.id for example in examples if not example.captions]:
-        raise GauntletError(
-            f"images without captions: {', '.join(bare[:3])}", expected="a caption for each image",
-            where=f"data set {data.name}", fix="leave them out of the set",
-        )  # fmt: skip
+    examples = list(data.chosen(setting.limit))
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         to_text, to_image, changed = _evaluate(tower, examples, setting, journal, cell.key, progress)
     outcome = RetrievalOutcome(
@@ -110,6 +104,7 @@ def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
             f"{data.name!r} is a classification set", expected="a retrieval set", where="--dataset",
             fix="emoji_captions is embedded; coco_captions and flickr30k come from the data root",
         )  # fmt: skip
+    data.checked()
     backbone = load_backbone(setting.backbone, setting.device)
     defence = chosen.build(backbone).to(setting.device)
     undefended = chosen.card.paradigm == "undefended"

@@ -38,7 +38,9 @@ class RetrievalCell(BaseModel):
     text: WordSwap
     text_source_digest: str = Field(description="digest of what the attack on text takes its words from")
     seed: int
-    limit: int = Field(ge=1, description="first n images of the data set, with all their captions")
+    limit: int = Field(
+        ge=1, description="n images with all captions, the first of a fixed permutation of the set's ids"
+    )
     code_digest: str
 
     @property

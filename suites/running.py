@@ -93,7 +93,7 @@ def _outcome(plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, co
         defence_cost=_rounded(total([r.defence_cost for r in done])),
         attack_cost=_rounded(total([r.attack_cost for r in done])),
         indicators=tuple(indicators_of(cell.protocol, done, draws=asked.draws)),
-        notes=tuple(sorted(set(chain.from_iterable(r.notes for r in done)))),
+        notes=tuple(sorted({*plan.notes(), *chain.from_iterable(r.notes for r in done)})),
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0),
             device=device_name(plan.device),

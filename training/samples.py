@@ -4,7 +4,6 @@ The batch of a step depends on seed and step alone, so that a resumed run and ev
 """
 
 import random
-import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -224,24 +223,25 @@ def read_labels(data: Dataset) -> Tensor:
     """Classes [N] of a split in its order; pictures are skipped over.
 
     Raises:
-        UnavailableError: no shards. GauntletError: samples without classes.
+        UnavailableError: no shards. GauntletError: samples without classes, or whose classes have no names.
     """
     if not data.shards:
         raise UnavailableError(
             f"data set {data.name!r} has no {data.split} split to train on", expected=f"{data.split}/0.tar",
             where=str(data.folder), fix="give a folder with one: --data DIR",
         )  # fmt: skip
-    labels: list[int] = []
-    for shard in data.shards:
-        with tarfile.open(shard, "r:") as tar:
-            read = (tar.extractfile(member) for member in tar if member.name.endswith(".cls"))
-            labels += [int(file.read()) for file in read if file is not None]
-    if not labels:
+    labels = torch.tensor(list(data.labels()))
+    if int(labels.min()) < 0:
         raise GauntletError(
-            f"data set {data.name!r} without classes", expected="a `cls` file for each picture",
+            f"data set {data.name!r} without classes for all samples", expected="a `cls` file for each picture",
             where=str(data.folder), fix="a labelled set",
         )  # fmt: skip
-    return torch.tensor(labels)
+    if (names := len(data.class_names)) <= int(labels.max()):
+        raise GauntletError(
+            f"data set {data.name!r} with a label {int(labels.max())}", expected=f"labels below {names}",
+            where=str(data.folder), fix=f"gauntlet data check {data.name} --split {data.split}",
+        )  # fmt: skip
+    return labels
 
 
 def as_bytes(images: Tensor) -> Tensor:

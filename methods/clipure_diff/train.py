@@ -46,7 +46,7 @@ def embed(backbone: Backbone, data: Dataset) -> Embeddings:
     """The whole split through the undefended towers."""
     rows, labels = [], []
     with torch.no_grad():
-        for batch in data.batches(limit=10**9, batch_size=100, size=backbone.image_size):
+        for batch in data.batches(limit=None, batch_size=100, size=backbone.image_size):
             rows.append(backbone.encode_image(batch.images.to(backbone.device)))
             labels.append(batch.labels)
     texts = backbone.text_features(data.prompts)[torch.cat(labels).to(backbone.device)]

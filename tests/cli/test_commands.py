@@ -188,11 +188,11 @@ def test_a_hub_out_of_reach_is_tried_once_a_run(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr("open_clip.create_model", unreachable)
     result = gauntlet("run", "--method", "undefended", "--method", "rn", *CELL,
-                      "--backbone", "open_clip:ViT-B-32/out-of-reach", "--outcomes", tmp_path)  # fmt: skip
+                      "--backbone", "open_clip:ViT-B-32/laion2b_s34b_b79k", "--outcomes", tmp_path)  # fmt: skip
     assert result.exit_code == 1 and tries == ["ViT-B-32"]
     assert result.stdout.count("name or service not known") == 1, "one reason, said once for all its cells"
     for method in ("undefended", "rn"):
-        assert f"{method}-open_clip:ViT-B-32/out-of-reach-digits-clean" in result.stdout
+        assert f"{method}-open_clip:ViT-B-32/laion2b_s34b_b79k-digits-clean" in result.stdout
 
 
 def test_data_that_was_fetched_is_data_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

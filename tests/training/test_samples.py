@@ -51,7 +51,7 @@ def test_fresh_shots_change_with_the_epoch_and_fixed_ones_do_not(data: Dataset) 
 def test_pictures_in_memory_are_those_of_the_set_as_bytes(data: Dataset) -> None:
     samples = open_samples(data, 16, seed=0)
     assert isinstance(samples, InMemory)
-    (whole,) = data.batches(limit=99, batch_size=99, size=16)
+    (whole,) = data.batches(limit=None, batch_size=99, size=16)
     assert samples.tensors["images"].dtype == torch.uint8
     assert torch.equal(Batch(samples.tensors, ()).to(torch.device("cpu"))["images"], whole.images)
     assert torch.equal(samples.tensors["labels"], whole.labels) and torch.equal(read_labels(data), whole.labels)
