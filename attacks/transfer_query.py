@@ -60,7 +60,8 @@ class TransferQuery(Square):
         if (rest := (mute & (score <= 0)).nonzero().squeeze(1)).numel():
             keys = tuple(run.keys[i] for i in rest.tolist())
             by_class = RayS(self.norm, self.eps, queries=self.queries)
-            best[rest] = by_class(run.victim.select(rest), run.images[rest], run.labels[rest], keys).images
+            found = by_class(run.victim.select(rest), run.images[rest], run.labels[rest], keys)
+            best[rest[found.success]] = found.images[found.success]
         return best
 
     def _transferred(self, run: Run) -> tuple[Tensor, Tensor]:
@@ -83,7 +84,7 @@ class TransferQuery(Square):
     def _searched(self, run: Run, best: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Squares on samples that stand: images, margins, and whose margin never moved [B]."""
         active = (score <= 0).nonzero().squeeze(1)
-        victim, mute = run.victim.select(active), torch.ones_like(run.labels, dtype=torch.bool)
+        victim, mute = run.victim.select(active), torch.full_like(run.labels, self.queries > 0, dtype=torch.bool)
         for query in range(1, self.queries + 1):
             if len(active) == 0:
                 break

@@ -1,6 +1,7 @@
 import pytest
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.leaderboard.worst_case import NEVER_BROKEN, WRONG_ANYWAY, worst_case
 
 from .factory import outcome
@@ -44,3 +45,20 @@ def test_different_samples_are_an_error_in_words() -> None:
 def test_nothing_has_no_worst_case() -> None:
     with pytest.raises(GauntletError, match="no outcomes"):
         worst_case([])
+
+
+def test_of_a_randomised_defence_the_attack_is_chosen_on_some_draws_and_scored_on_others() -> None:
+    """Two attacks of equal strength: the least of two noisy counts is biased down, the fresh draws are not."""
+
+    def drawn(bits: str, fresh: str, protocol: str) -> Outcome:
+        made = outcome(bits, protocol, draws=5, clean="55")
+        samples = tuple(s.model_copy(update={"fresh": 10 * int(f)}) for s, f in zip(made.samples, fresh, strict=True))
+        return made.model_copy(update={"samples": samples, "confirming": 30})
+
+    first = drawn("14", "23", "pgd-10-white-box-linf-1-255")
+    second = drawn("32", "11", "pgd-20-adaptive-linf-1-255")
+    found = worst_case([first, second])
+    # The first sample is chosen from the first attack (1 of 5) and the second from the second (2 of 5).
+    assert found.accuracy.value == pytest.approx((20 / 30 + 10 / 30) / 2)
+    tied = drawn("34", "30", "pgd-10-white-box-linf-1-255")
+    assert worst_case([tied, drawn("34", "12", "pgd-20-adaptive-linf-1-255")]).accuracy.value == pytest.approx(0.5)

@@ -112,3 +112,36 @@ def test_the_batch_gap_is_the_shift_of_the_logit_that_moves_most(tiny_backbone: 
     result = run(Whisper, tiny_backbone, prompts, images, ATTACK)
     assert max(result.telemetry["batch_gap"]) == pytest.approx(0.1, abs=1e-6)
     assert "batch-dependent" in {i.name for i in indicators_of(ATTACK, [result], draws=1) if i.fired}
+
+
+class FirstDraws(Dice):
+    """Right in the draws that score, wrong in all later ones."""
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        logits = torch.zeros(len(images), len(prompts)) + 0 * images.flatten(1).sum(1, keepdim=True)
+        logits[:, 0 if self.draws.call < DRAWS else 1] += 1.0
+        return logits
+
+
+def test_fresh_draws_are_none_that_score(tiny_backbone: Backbone, prompts: PromptSet) -> None:
+    result = run(FirstDraws, tiny_backbone, prompts, torch.full((3, 3, 16, 16), 0.5), ATTACK)
+    assert {(s.attacked, s.fresh) for s in result.samples} == {(DRAWS, 0)}
+
+
+class SureOfItself(Sure):
+    """Draws nothing."""
+
+    randomised = False
+
+
+def test_what_draws_nothing_is_scored_under_keys_that_nobody_can_foretell(
+    tiny_backbone: Backbone, prompts: PromptSet
+) -> None:
+    Sure.asked.clear()
+    result = run(SureOfItself, tiny_backbone, prompts, torch.full((3, 3, 16, 16), 0.5), ATTACK)
+    foretold = {key_of(0, word, f"s{i}") for word in ("attack", "score") for i in range(3)}
+    asked = [set(keys) for keys in Sure.asked]
+    assert [s.fresh for s in result.samples] == [None] * 3
+    assert sum(not keys & foretold for keys in asked) >= 3, "attacked, clean and replayed"
+    first, *others = [keys for keys in asked if len(keys) == 3 and not keys & foretold]
+    assert any(keys != first for keys in others), "a replay has others again"

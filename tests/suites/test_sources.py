@@ -1,0 +1,32 @@
+"""Images are transferred from every model at hand, each once, and a key knows them all."""
+
+from vlm_gauntlet.attacks.protocols import protocol
+from vlm_gauntlet.fixtures.backbones import load_backbone
+from vlm_gauntlet.fixtures.datasets import dataset
+from vlm_gauntlet.methods.registry import method
+from vlm_gauntlet.suites.keys import attack_code
+from vlm_gauntlet.suites.sources import sources
+
+QUERY = protocol("transfer-query-500-black-box-linf-16-255")
+
+
+def names(name: str) -> list[str]:
+    backbone = load_backbone("miniclip-vit")
+    return [*sources(method(name).build(backbone), backbone, dataset("digits").prompts)]
+
+
+def test_who_stands_on_what() -> None:
+    assert names("undefended") == ["undefended", "tecoa"]
+    assert names("tecoa") == ["undefended", "tecoa"], "its own tower is there already"
+    assert names("ttc@tecoa")[:2] == ["undefended", "tecoa"]
+    assert [n for n in names("aom") if n.startswith("branch")], "what is mixed is a source of its own"
+
+
+def test_the_key_knows_what_images_are_made_on() -> None:
+    backbone = load_backbone("miniclip-vit")
+    defence, prompts = method("undefended").build(backbone), dataset("digits").prompts
+    found = sources(defence, backbone, prompts)
+    fewer = {"undefended": found["undefended"]}
+    other = {**found, "tecoa": found["undefended"]}
+    codes = {attack_code(QUERY, models, backbone) for models in (found, fewer, other, {})}
+    assert len(codes) == 4
