@@ -1,7 +1,8 @@
 """ET3 (Mirza et al., CVPR 2026, arXiv 2603.26984): the image moves to where the model's energy is lower.
 
 E(x) = -log sum_k exp(logit_k(x)); T times x <- x - alpha grad E / |grad E|_2, inside a ball around the image and in the
-box; then the model answers. Made for robust encoders, whose energy is lower at images that look like their class: `@tecoa`.
+box; then the model answers. Made for robust encoders (`@tecoa`), whose energy is lower at images that look like their
+class.
 """
 
 from collections.abc import Mapping
