@@ -1,11 +1,12 @@
 """A method's identity (`card.toml`), its named deviations (`deviations.toml`), its costs (`measured.toml`)."""
 
 import tomllib
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
 from vlm_gauntlet.fixtures.parts import is_there
@@ -27,6 +28,16 @@ class Deviation(_Record):
     differs: str = Field(description="what paper and code say, in words")
     source: str
     explains: tuple[str, ...] = Field(default=(), description="patterns of claim ids that need the other choice")
+
+
+class Assumed(_Record):
+    """A constant that no source states, so that we chose it: whoever reads the row should know."""
+
+    value: float | int | str
+    why: str = Field(description="what the sources say instead, and where the value comes from")
+    switch: str = Field(
+        default="", description="the deviation whose default choice it is: with another choice it is not assumed"
+    )
 
 
 class Variant(_Record):
@@ -85,6 +96,7 @@ class Card(Measured):
     optimises: str
     threat: str = Field(description="threat model that the paper claims against")
     hyperparameters: dict[str, float | int | str] = {}
+    assumed: dict[str, Assumed] = Field(default={}, description="constants that we assumed, by name")
     cost: Cost | None = Field(default=None, description="passes of the defence for one image at inference")
     randomised: bool = False
     keeps_state: bool = False
@@ -94,6 +106,20 @@ class Card(Measured):
     variants: tuple[Variant, ...] = ()
     notes: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
+
+    def assuming(self, chosen: Mapping[str, str]) -> dict[str, Assumed]:
+        """What is assumed under these choices of deviations: a constant that a choice replaces no longer is."""
+        defaults = {d.name: d.choices[0] for d in self.deviations}
+        moved = {name for name, choice in chosen.items() if choice != defaults.get(name)}
+        return {name: value for name, value in self.assumed.items() if value.switch not in moved}
+
+    @model_validator(mode="after")
+    def _switches_exist(self) -> "Card":
+        names = {d.name for d in self.deviations}
+        for name, value in self.assumed.items():
+            if value.switch and value.switch not in names:
+                raise ValueError(f"assumed.{name}: no deviation {value.switch!r}")
+        return self
 
     def timing(self, backbone: str) -> Timing | None:
         """The first timing on this backbone, or None."""

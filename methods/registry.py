@@ -37,8 +37,12 @@ class Method:
 
     @property
     def card(self) -> Card:
-        """The class's card; of a composition, with the tuned method's weights and no declared cost or time."""
+        """The class's card, with what is assumed under the deviations that the name chose.
+
+        Of a composition, with the tuned method's weights and no declared cost or time.
+        """
         card = self.defence.card
+        card = card.model_copy(update={"assumed": card.assuming(self.deviations)})
         if self.tuned is None:
             return card
         below = self.tuned.card

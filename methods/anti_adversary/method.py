@@ -14,6 +14,8 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from ..base import Defence
 
+TUNED = {"tuned": 0.004}  # the other choices are numbers
+
 
 class AntiAdversary(Defence):
     """Descends the cross-entropy of the model's own prediction.
@@ -23,7 +25,7 @@ class AntiAdversary(Defence):
 
     Args:
         steps: K.
-        step_size: alpha in [0,1] pixels.
+        step_size: alpha in [0,1] pixels; default: what the deviation `step_size` names.
     """
 
     def __init__(
@@ -32,10 +34,11 @@ class AntiAdversary(Defence):
         deviations: Mapping[str, str] | None = None,
         *,
         steps: int = 2,
-        step_size: float = 0.15,
+        step_size: float | None = None,
     ) -> None:
         super().__init__(backbone, deviations)
-        self.steps, self.step_size = steps, step_size
+        chosen = self.deviations["step_size"]
+        self.steps, self.step_size = steps, float(TUNED.get(chosen, chosen)) if step_size is None else step_size
 
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """See Defence. The move is made on detached images: to autograd it is a constant."""

