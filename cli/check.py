@@ -18,7 +18,8 @@ def check(
 ) -> None:
     """Checks that a defence keeps the contract: shapes, state, randomness, gradients, budget.
 
-    Prints Markdown; exits with 1 if a check failed. Passes must equal the card's; times are only told.
+    Prints Markdown; exits with 1 if a check failed. A defence from outside is checked in a process of its own, within
+    half an hour and 16 GiB. Passes must equal the card's; times are only told.
 
     With --measure: passes for one image of a prediction and of an adaptive attacker's gradient (one draw), and
     milliseconds an image in a batch of 16, the median of 3 calls, on as many threads as OMP_NUM_THREADS says; with
@@ -38,11 +39,18 @@ def check(
     from vlm_gauntlet.fixtures.backbones import load_backbone
     from vlm_gauntlet.methods.registry import method as method_named
     from vlm_gauntlet.suites.conformance import check_defence
+    from vlm_gauntlet.suites.conformance.apart import check_apart
     from vlm_gauntlet.suites.conformance.costs import measure as measured
 
     chosen = method_named(method)
     if measure:
         typer.echo(measured(chosen, load_backbone(backbone, device)).toml())
+        return
+    if chosen.outside:
+        report = check_apart(method, backbone, device)
+        typer.echo(report.markdown())
+        if not report.passed:
+            raise typer.Exit(1)
         return
     with Progress(console=Console(stderr=True), transient=True, disable=quiet()) as bar:
         task = bar.add_task("checks", total=None)

@@ -7,7 +7,7 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import ContractError, UnavailableError
 from vlm_gauntlet.methods.registry import Method
 
-from . import attacked, calls, costs
+from . import attacked, calls, costs, source
 from .bench import FEWER, MANY_PASSES, PICTURES, Bench, Material, default_material
 from .report import Finding, Report, Status
 
@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     attacked.check_masked_gradient,
     attacked.check_adaptive_attack_is_strongest,
     attacked.check_clean_accuracy,
+    source.check_source_looks_at_images_alone,
 )
 
 
