@@ -14,7 +14,7 @@ from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.registry import method
 
-from .evidence import missing
+from .ranking import missing
 from .flags import (
     NOISE,
     UNBOUNDED,

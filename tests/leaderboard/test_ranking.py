@@ -4,7 +4,7 @@ import pytest
 
 from vlm_gauntlet.attacks.protocols import protocol, varied
 from vlm_gauntlet.fixtures.records import Indicator, Outcome
-from vlm_gauntlet.leaderboard.evidence import NEEDED, kinds, missing
+from vlm_gauntlet.leaderboard.ranking import NEEDED, kinds, missing
 from vlm_gauntlet.leaderboard.rows import rows
 from vlm_gauntlet.leaderboard.table import worst_words
 
