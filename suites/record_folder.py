@@ -1,14 +1,23 @@
 """A folder of records: one JSON file a finished run, one partial log a run in flight. Append-only, kill-safe."""
 
 import os
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 from filelock import FileLock
 from pydantic import BaseModel
 
-from vlm_gauntlet.fixtures.errors import reading
+from vlm_gauntlet.fixtures.errors import GauntletError, reading
 from vlm_gauntlet.fixtures.files import write_atomically
+
+LARGEST = 1 << 30
+"""Bytes of a file: what is larger is no record, and is not read into memory."""
+BESIDE = ".verified.json"
+"""End of the names of files that speak of a record and are none: see `suites/verification_records.py`."""
 
 
 class Named(Protocol):
@@ -30,8 +39,12 @@ class Record(Protocol):
     def cell(self) -> Named:
         """What was run."""
 
+    @property
+    def bits_digest(self) -> str:
+        """Digest of the results alone: equal for equal results, whatever the clock says."""
+
     @classmethod
-    def model_validate_json(cls, json_data: bytes) -> Self:
+    def model_validate_json(cls, json_data: bytes, *, strict: bool) -> Self:
         """As pydantic does."""
 
     def model_dump_json(self, *, indent: int) -> str:
@@ -40,6 +53,14 @@ class Record(Protocol):
 
 R = TypeVar("R", bound=Record)
 B = TypeVar("B", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A file that is not counted, and why, in words."""
+
+    path: Path
+    reason: str
 
 
 class RecordFolder(Generic[R, B]):
@@ -66,39 +87,89 @@ class RecordFolder(Generic[R, B]):
         """All finished records, sorted by cell id and key.
 
         Raises:
-            GauntletError: a file is truncated or does not validate; it names the file, the others are untouched.
+            GauntletError: a file is truncated or does not validate, or two of one key differ; it names the file, the
+                others are untouched.
         """
-        found = [self._read(path) for path in sorted(self.folder.glob("*.json"))]
-        return sorted(found, key=lambda o: (o.cell.id, o.key))
+        found: dict[str, R] = {}
+        for path in self._files():
+            record = self._read(path)
+            if found.setdefault(record.key, record).bits_digest != record.bits_digest:
+                raise GauntletError(
+                    f"files of one key, {record.key}, with different results", expected="one result a cell",
+                    where=str(path), fix="find out which one is right (gauntlet verify FILE), and move the other away",
+                )  # fmt: skip
+        return sorted(found.values(), key=lambda o: (o.cell.id, o.key))
+
+    def read_all(self) -> tuple[list[R], list[SetAside]]:
+        """The finished records that can be counted, sorted as above, and the files that cannot, sorted by path.
+
+        A record counts once, under the name of its key if several files hold it. Where files of one key hold different
+        results, no one of them is believed.
+        """
+        by_key: dict[str, list[tuple[Path, R]]] = defaultdict(list)
+        aside: list[SetAside] = []
+        for path in self._files():
+            try:
+                record = self._read(path)
+            except GauntletError as error:
+                aside.append(SetAside(path, error.came))
+            else:
+                by_key[record.key].append((path, record))
+        good: list[R] = []
+        for key, held in by_key.items():
+            held.sort(key=lambda pair: (pair[0].stem != key, pair[0]))
+            (first, record), *others = held
+            if any(other.bits_digest != record.bits_digest for _, other in others):
+                names = ", ".join(path.name for path, _ in held)
+                aside += [SetAside(path, f"files of one key with different results: {names}") for path, _ in held]
+                continue
+            good.append(record)
+            aside += [SetAside(path, f"the same record as {first.name}: it counts once") for path, _ in others]
+        return sorted(good, key=lambda o: (o.cell.id, o.key)), sorted(aside, key=lambda a: a.path)
 
     def lock(self, key: str) -> FileLock:
         """Held while a cell runs: of two processes that want it, the second waits and takes the first one's outcome."""
         place = self.folder / ".locks"
-        place.mkdir(parents=True, exist_ok=True)
+        with self._writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / key).touch()
         return FileLock(place / key)
 
     def write(self, outcome: R) -> None:
-        """Stores a finished record, whole or not at all, and drops its partial log."""
-        write_atomically(self.folder / f"{outcome.key}.json", (outcome.model_dump_json(indent=1) + "\n").encode())
-        self.partial(outcome.key).unlink(missing_ok=True)
+        """Stores a finished record, whole or not at all, and drops its partial log.
+
+        Raises:
+            GauntletError: the disk is full, or the folder cannot be written.
+        """
+        path = self.folder / f"{outcome.key}.json"
+        with self._writing(path):
+            write_atomically(path, (outcome.model_dump_json(indent=1) + "\n").encode())
+            self.partial(outcome.key).unlink(missing_ok=True)
 
     def append(self, key: str, result: B) -> None:
-        """Adds a batch to the partial log, synced to disk."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.partial(key).open("ab") as file:
-            file.write(result.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Adds a batch to the partial log, synced to disk.
+
+        Raises:
+            GauntletError: the disk is full, or the folder cannot be written.
+        """
+        with self._writing(self.partial(key)):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.partial(key).open("ab") as file:
+                file.write(result.model_dump_json().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
 
     def batches(self, key: str) -> list[B]:
         """Batches that a killed run finished. A line cut by the kill is dropped: that batch runs again."""
         path = self.partial(key)
         if not path.is_file():
             return []
-        lines = path.read_bytes().split(b"\n")
+        with reading("a partial log", path, expected="one batch a line", fix="remove the file and run again"):
+            lines = path.read_bytes().split(b"\n")
         whole, cut = lines[:-1], lines[-1]
         if cut:
-            write_atomically(path, b"".join(line + b"\n" for line in whole))
+            with self._writing(path):
+                write_atomically(path, b"".join(line + b"\n" for line in whole))
         with reading("a partial log", path, expected="one batch a line", fix="remove the file and run again"):
             return [self.batch.model_validate_json(line) for line in whole]
 
@@ -106,7 +177,23 @@ class RecordFolder(Generic[R, B]):
         """Where the batches of a run in flight lie."""
         return self.folder / f"{key}.partial.jsonl"
 
+    def _files(self) -> Iterator[Path]:
+        yield from (path for path in sorted(self.folder.glob("*.json")) if not path.name.endswith(BESIDE))
+
     def _read(self, path: Path) -> R:
         fix = "move the file away and run again: only its cell is computed, all others stay"
         with reading(self.name, path, expected=f"a whole JSON outcome (`{self.schema}`)", fix=fix):
-            return self.record.model_validate_json(path.read_bytes())
+            if (size := path.stat().st_size) > LARGEST:
+                raise ValueError(f"{size} bytes are more than any record has")
+            return self.record.model_validate_json(path.read_bytes(), strict=True)
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        """Turns what a full disk or a locked folder raises into one error; what was written before stays."""
+        try:
+            yield
+        except OSError as error:
+            raise GauntletError(
+                f"{path.name} cannot be written: {error.strerror or error}", expected="a folder to write in, and room",
+                where=str(path), fix="make room or choose another --outcomes; the same command goes on from there",
+            ) from error  # fmt: skip
