@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.leaderboard.left_out import left_out_so_far
 
-from . import board, check, claims, data, doctor, lists, retrieval, run, schema, train
+from . import board, check, claims, data, doctor, lists, retrieval, run, schema, train, verify
 from .console import errors
 
 
@@ -86,6 +86,10 @@ def main(
       gauntlet claims
       gauntlet claims audit
       gauntlet claims verdicts --outcomes outcomes
+
+    \b
+    Is an outcome that somebody handed in what comes out?
+      gauntlet verify outcomes/KEY.json --samples 16
     """
 
 
@@ -93,6 +97,7 @@ app.command("run")(run.run)
 app.command("retrieval")(retrieval.retrieval)
 app.command("board")(board.board)
 app.command("check")(check.check)
+app.command("verify")(verify.verify)
 for listing in (lists.methods, lists.attacks, lists.datasets, lists.protocols, lists.backbones):
     app.command(listing.__name__)(listing)
 app.command("train")(train.train)

@@ -1,5 +1,6 @@
 """`gauntlet run`: runs a tier, or any part of the matrix, with progress; resumes where it was stopped."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,7 +64,7 @@ def run(
         batch_size=batch_size or chosen.batch_size,
     )
     finished, missing = _run_all(cells, outcomes)
-    _report(finished, missing, outcomes)
+    _report(finished, missing, outcomes, [name for name in method or () if ":" in name])
     for name, error in broken.items():
         typer.echo(f"not run: {name}, which the tier asks for and which cannot be used: {error.short}")
     if broken or not finished:
@@ -103,7 +104,7 @@ def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dic
     return finished, missing
 
 
-def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path) -> None:
+def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path, outside: list[str]) -> None:
     lines = []
     for o in finished:
         fired = ", ".join(i.name for i in o.indicators if i.fired)
@@ -114,9 +115,9 @@ def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path) ->
         typer.echo(f"not run: {', '.join(cell for cell in missing if missing[cell] == reason)}: {reason}")
     _tell_what_changed(finished, folder)
     if finished:
-        typer.echo(
-            f"\n{len(finished)} outcomes in {folder}/. Next: gauntlet board --outcomes {folder} --out site --text"
-        )
+        known = "".join(f" --method {shlex.quote(name)}" for name in outside)
+        then = f"gauntlet board --outcomes {folder} --out site --text{known}"
+        typer.echo(f"\n{len(finished)} outcomes in {folder}/. Next: {then}")
 
 
 def _tell_what_changed(finished: "list[Outcome]", folder: Path) -> None:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
 from tabulate import tabulate
@@ -14,6 +14,8 @@ from .formatting import interval, threat_words
 from .rows import Row, headline
 from .statistics import Estimate
 from .table import HEADERS, breaker, flag_names, label, worst_words
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what spreadsheets take a cell that begins so for
 
 
 def numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:
@@ -26,8 +28,13 @@ def numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     }
 
 
-def record(row: Row) -> dict[str, object]:
-    """One row as flat data; fractions in [0, 1], `worst_case` only where it is valid."""
+def record(row: Row, told: Callable[[Row], str] | None = None) -> dict[str, object]:
+    """One row as flat data; fractions in [0, 1], `worst_case` only where it is valid.
+
+    Args:
+        row: any.
+        told: who ran a row's cells, and what of them was recomputed, in words.
+    """
     valid = row.worst.accuracy if row.worst and row.state == "valid" else None
     made: dict[str, object] = {
         "method": row.method, "backbone": row.backbone, "dataset": row.dataset, "norm": row.threat.norm,
@@ -40,19 +47,20 @@ def record(row: Row) -> dict[str, object]:
     made |= {
         "broken_mostly_by": row.worst.breakers[0][0] if row.worst and row.worst.breakers else "",
         "defence_passes": row.passes, "attack_passes": row.attack_passes, "flags": " ".join(flag_names(row)),
-        "problem": row.problem, "outcomes": " ".join(o.key for o in row.outcomes),
+        "problem": row.problem, "evidence": told(row) if told else "",
+        "outcomes": " ".join(o.key for o in row.outcomes),
     }  # fmt: skip
     return made
 
 
-def to_json(found: Sequence[Row]) -> str:
+def to_json(found: Sequence[Row], told: Callable[[Row], str] | None = None) -> str:
     """All rows as a JSON array, one object a row."""
-    return as_json([record(row) for row in found])
+    return as_json([record(row, told) for row in found])
 
 
-def to_csv(found: Sequence[Row]) -> str:
+def to_csv(found: Sequence[Row], told: Callable[[Row], str] | None = None) -> str:
     """All rows as CSV with a header; an absent number is an empty field."""
-    return as_csv([record(row) for row in found])
+    return as_csv([record(row, told) for row in found])
 
 
 def as_json(records: Sequence[Mapping[str, object]]) -> str:
@@ -61,13 +69,17 @@ def as_json(records: Sequence[Mapping[str, object]]) -> str:
 
 
 def as_csv(records: Sequence[Mapping[str, object]]) -> str:
-    """Flat data as CSV."""
+    """Flat data as CSV; text that a spreadsheet would calculate has an apostrophe before it, and is text."""
     text = io.StringIO()
     if records:
         writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(records)
+        writer.writerows({name: _inert(value) for name, value in line.items()} for line in records)
     return text.getvalue()
+
+
+def _inert(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def to_latex(found: Sequence[Row]) -> str:

@@ -3,7 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
@@ -12,7 +12,7 @@ from filelock import FileLock
 from pydantic import BaseModel
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
-from vlm_gauntlet.fixtures.files import write_atomically
+from vlm_gauntlet.fixtures.files import write_atomically, writing
 
 LARGEST = 1 << 30
 """Bytes of a file: what is larger is no record, and is not read into memory."""
@@ -81,7 +81,7 @@ class RecordFolder(Generic[R, B]):
     def find(self, key: str) -> R | None:
         """The finished record of a key, if there is one."""
         path = self.folder / f"{key}.json"
-        return self._read(path) if path.is_file() else None
+        return self.read(path) if path.is_file() else None
 
     def outcomes(self) -> list[R]:
         """All finished records, sorted by cell id and key.
@@ -92,7 +92,7 @@ class RecordFolder(Generic[R, B]):
         """
         found: dict[str, R] = {}
         for path in self._files():
-            record = self._read(path)
+            record = self.read(path)
             if found.setdefault(record.key, record).bits_digest != record.bits_digest:
                 raise GauntletError(
                     f"files of one key, {record.key}, with different results", expected="one result a cell",
@@ -110,7 +110,7 @@ class RecordFolder(Generic[R, B]):
         aside: list[SetAside] = []
         for path in self._files():
             try:
-                record = self._read(path)
+                record = self.read(path)
             except GauntletError as error:
                 aside.append(SetAside(path, error.came))
             else:
@@ -180,20 +180,17 @@ class RecordFolder(Generic[R, B]):
     def _files(self) -> Iterator[Path]:
         yield from (path for path in sorted(self.folder.glob("*.json")) if not path.name.endswith(BESIDE))
 
-    def _read(self, path: Path) -> R:
+    def read(self, path: Path) -> R:
+        """The record of one file.
+
+        Raises:
+            GauntletError: it is not there, truncated, or does not validate.
+        """
         fix = "move the file away and run again: only its cell is computed, all others stay"
         with reading(self.name, path, expected=f"a whole JSON outcome (`{self.schema}`)", fix=fix):
             if (size := path.stat().st_size) > LARGEST:
                 raise ValueError(f"{size} bytes are more than any record has")
             return self.record.model_validate_json(path.read_bytes(), strict=True)
 
-    @contextmanager
-    def _writing(self, path: Path) -> Iterator[None]:
-        """Turns what a full disk or a locked folder raises into one error; what was written before stays."""
-        try:
-            yield
-        except OSError as error:
-            raise GauntletError(
-                f"{path.name} cannot be written: {error.strerror or error}", expected="a folder to write in, and room",
-                where=str(path), fix="make room or choose another --outcomes; the same command goes on from there",
-            ) from error  # fmt: skip
+    def _writing(self, path: Path) -> AbstractContextManager[None]:
+        return writing(path, fix="make room or choose another --outcomes; the same command goes on from there")
