@@ -93,7 +93,8 @@ def gather(folder: Path, here: KnownHere) -> Evidence:
     """Reads and judges a folder of outcomes. No file in it raises."""
     read, aside = Journal(folder).read_all()
     retrieval, others = RetrievalJournal(folder).read_all()
-    sound, unranked = [], []
+    sound: list[Outcome] = []
+    unranked: list[Outcome] = []
     reasons: dict[str, Sequence[Doubt]] = {}
     verified: dict[str, Sequence[Verification]] = {}
     for outcome in read:

@@ -6,6 +6,7 @@ where the caller names them.
 
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
 from vlm_gauntlet.attacks.protocols import protocols
@@ -90,10 +91,8 @@ class KnownHere:
             "code_digest": cell_code(chosen, backbone), "attack_digest": attack_code(protocol)
         }  # fmt: skip
         attack = build(protocol)
-        try:
+        with suppress(UnavailableError):
             found["text_source_digest"] = attack.source_digest if attack else ""
-        except UnavailableError:
-            pass
         if backbone in embedded():
             pins = tomllib.loads((embedded()[backbone] / "backbone.toml").read_text())
             found["backbone_digest"] = pins["sha256"]

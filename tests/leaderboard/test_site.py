@@ -277,6 +277,6 @@ def test_a_failed_build_leaves_the_old_site(tmp_path: Path, monkeypatch: pytest.
         raise OSError("disk full")
 
     monkeypatch.setattr("vlm_gauntlet.leaderboard.site.to_latex", fails)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(GauntletError, match="disk full"):
         build_site([outcome("11")], out)
     assert (out / "index.html").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["site"]
