@@ -9,6 +9,8 @@ from math import comb, isclose
 
 import torch
 
+from vlm_gauntlet.attacks.text.cache import searching_again
+from vlm_gauntlet.attacks.text.prompts import attacked_prompts
 from vlm_gauntlet.fixtures.datasets import Batch, Dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.parts import ANYTHING, raised
@@ -61,7 +63,9 @@ def recompute(loaded: Loaded, ids: Collection[str]) -> dict[str, Sample]:
 def batches_again(loaded: Loaded, ids: Collection[str]) -> list[BatchResult]:
     """The same as the results of batches."""
     evaluation = _evaluation(loaded)
-    return [run_batch(evaluation, batch) for batch in _batches(loaded, ids)]
+    attacked_prompts.cache_clear()  # texts are attacked again, not taken from where the run left them
+    with searching_again():
+        return [run_batch(evaluation, batch) for batch in _batches(loaded, ids)]
 
 
 def _evaluation(loaded: Loaded) -> Evaluation:
