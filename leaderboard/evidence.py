@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vlm_gauntlet.fixtures.errors import problems
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.known_here import KnownHere
 from vlm_gauntlet.suites.plausible import Doubt, doubts
-from vlm_gauntlet.suites.record_folder import SetAside
+from vlm_gauntlet.suites.record_folder import SetAside, conflict, repeated
 from vlm_gauntlet.suites.retrieval_records import RetrievalJournal, RetrievalOutcome
 from vlm_gauntlet.suites.verification_records import Verification, verifications
 
 from .rows import Row, rows
 
+UNJUDGED = "it could not be judged"
 MAKERS = {
     "first party": "run by this project", "third party": "run by somebody else",
     "authors": "run by the method's authors", "unknown": "nobody says who ran it",
@@ -91,26 +93,45 @@ class Evidence:
 
 def gather(folder: Path, here: KnownHere) -> Evidence:
     """Reads and judges a folder of outcomes. No file in it raises."""
-    read, aside = Journal(folder).read_all()
+    held, aside = Journal(folder).held()
     retrieval, others = RetrievalJournal(folder).read_all()
     sound: list[Outcome] = []
     unranked: list[Outcome] = []
     reasons: dict[str, Sequence[Doubt]] = {}
     verified: dict[str, Sequence[Verification]] = {}
-    for outcome in read:
-        path = folder / f"{outcome.key}.json"
-        found = doubts(outcome, here)
+    for key, same in held.items():
+        judged = [(path, outcome, _judged(outcome, here)) for path, outcome in same]
+        aside += [SetAside(path, told) for path, _, found in judged if (told := _impossible(found))]
+        judged = [each for each in judged if not _impossible(each[2])]
+        if whole := [each for each in judged if not any(d.kind == "incomplete" for d in each[2])]:
+            aside += [SetAside(e[0], "; ".join(d.meaning for d in e[2])) for e in judged if e not in whole]
+            judged = whole
+        left = [(path, outcome) for path, outcome, _ in judged]
+        aside += (clash := conflict(left) if left else [])
+        if clash or not left:
+            continue
+        aside += repeated(left)
+        _, outcome, found = judged[0]
         looks, unreadable = verifications(folder, outcome)
-        if unreadable:
-            aside.append(unreadable)
+        aside += [unreadable] if unreadable else []
         if wrong := [look for look in looks if look.differences]:
             found.append(Doubt("unknown here", f"{wrong[0].by} recomputed it, and it {wrong[0].words}"))
-        if impossible := [doubt.meaning for doubt in found if doubt.kind == "impossible"]:
-            aside.append(SetAside(path, "; ".join(impossible)))
-            continue
-        reasons[outcome.key], verified[outcome.key] = found, looks
+        reasons[key], verified[key] = found, looks
         (sound if all(d.kind == "not checked here" for d in found) else unranked).append(outcome)
-    return Evidence(sound, unranked, retrieval, (*aside, *others), reasons, verified)
+    in_order = [sorted(outcomes, key=lambda o: (o.cell.id, o.key)) for outcomes in (sound, unranked)]
+    told_aside = sorted([*aside, *others], key=lambda a: a.path)
+    return Evidence(*in_order, retrieval, told_aside, reasons, verified)
+
+
+def _judged(outcome: Outcome, here: KnownHere) -> list[Doubt]:
+    try:
+        return doubts(outcome, here)
+    except Exception as error:  # whatever a forger finds: one file is lost to it, not the board
+        return [Doubt("impossible", f"{UNJUDGED}: {type(error).__name__}: {problems(error)[0]}")]
+
+
+def _impossible(found: Sequence[Doubt]) -> str:
+    return "; ".join(doubt.meaning for doubt in found if doubt.kind == "impossible")
 
 
 def _place(row: Row) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from vlm_gauntlet.attacks.autoattack import AutoPGD
 from vlm_gauntlet.attacks.base import Attack
 from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.attacks.registry import attacks, build
+from vlm_gauntlet.fixtures.backbones import OPEN_CLIP, embedded
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK
 from vlm_gauntlet.fixtures.records import Indicator, Outcome
@@ -198,6 +199,8 @@ def _code(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
         return
     if cell.protocol.attack.name not in {*attacks(), NO_ATTACK}:
         return
+    if cell.backbone not in embedded() and not cell.backbone.startswith(OPEN_CLIP):
+        yield Doubt("unknown here", f"backbone {cell.backbone!r} is not known here")
     known = here.digests(cell.method, cell.backbone, cell.protocol)
     for name in differing(cell, known):
         yield Doubt("unknown here", f"made with another {DIGESTS[name]} than is here")

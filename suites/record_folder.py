@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,19 @@ class SetAside:
     reason: str
 
 
+def conflict(same: Sequence[tuple[Path, R]]) -> list[SetAside]:
+    """Files of one key whose results differ, all of them: no one of them is believed. None where they agree."""
+    if len({record.bits_digest for _, record in same}) == 1:
+        return []
+    names = ", ".join(path.name for path, _ in same)
+    return [SetAside(path, f"files of one key with different results: {names}") for path, _ in same]
+
+
+def repeated(same: Sequence[tuple[Path, R]]) -> list[SetAside]:
+    """The files after the first of those that hold one record."""
+    return [SetAside(path, f"the same record as {same[0][0].name}: it counts once") for path, _ in same[1:]]
+
+
 class RecordFolder(Generic[R, B]):
     """Finished records of type R, and batches of type B of the runs in flight.
 
@@ -106,6 +119,18 @@ class RecordFolder(Generic[R, B]):
         A record counts once, under the name of its key if several files hold it. Where files of one key hold different
         results, no one of them is believed.
         """
+        held, aside = self.held()
+        good: list[R] = []
+        for same in held.values():
+            if clash := conflict(same):
+                aside += clash
+            else:
+                good.append(same[0][1])
+                aside += repeated(same)
+        return sorted(good, key=lambda o: (o.cell.id, o.key)), sorted(aside, key=lambda a: a.path)
+
+    def held(self) -> tuple[dict[str, list[tuple[Path, R]]], list[SetAside]]:
+        """The readable records with their files by key, first the file that the key names; and the unreadable files."""
         by_key: dict[str, list[tuple[Path, R]]] = defaultdict(list)
         aside: list[SetAside] = []
         for path in self._files():
@@ -115,17 +140,7 @@ class RecordFolder(Generic[R, B]):
                 aside.append(SetAside(path, error.came))
             else:
                 by_key[record.key].append((path, record))
-        good: list[R] = []
-        for key, held in by_key.items():
-            held.sort(key=lambda pair: (pair[0].stem != key, pair[0]))
-            (first, record), *others = held
-            if any(other.bits_digest != record.bits_digest for _, other in others):
-                names = ", ".join(path.name for path, _ in held)
-                aside += [SetAside(path, f"files of one key with different results: {names}") for path, _ in held]
-                continue
-            good.append(record)
-            aside += [SetAside(path, f"the same record as {first.name}: it counts once") for path, _ in others]
-        return sorted(good, key=lambda o: (o.cell.id, o.key)), sorted(aside, key=lambda a: a.path)
+        return {k: sorted(same, key=lambda pair: (pair[0].stem != k, pair[0])) for k, same in by_key.items()}, aside
 
     def lock(self, key: str) -> FileLock:
         """Held while a cell runs: of two processes that want it, the second waits and takes the first one's outcome."""
