@@ -65,6 +65,5 @@ def _report(outcome: "Outcome", made: "Verification") -> None:
     elif (k := len(made.chosen)) < outcome.n:
         changed = ceil(outcome.n / 10)
         missed = escape_probability(outcome.n, k, changed)
-        typer.echo(
-            f"had {changed} of {outcome.n} samples been changed, {100 * missed:.0f} % of such looks would miss it"
-        )
+        share = f"{100 * missed:.0f} % of such looks"
+        typer.echo(f"had {changed} of {outcome.n} samples been changed, {share} would have missed it")

@@ -118,9 +118,9 @@ def gather(folder: Path, here: KnownHere) -> Evidence:
             found.append(Doubt("unknown here", f"{wrong[0].by} recomputed it, and it {wrong[0].words}"))
         reasons[key], verified[key] = found, looks
         (sound if all(d.kind == "not checked here" for d in found) else unranked).append(outcome)
-    in_order = [sorted(outcomes, key=lambda o: (o.cell.id, o.key)) for outcomes in (sound, unranked)]
-    told_aside = sorted([*aside, *others], key=lambda a: a.path)
-    return Evidence(*in_order, retrieval, told_aside, reasons, verified)
+    for outcomes in (sound, unranked):
+        outcomes.sort(key=lambda o: (o.cell.id, o.key))
+    return Evidence(sound, unranked, retrieval, sorted([*aside, *others], key=lambda a: a.path), reasons, verified)
 
 
 def _judged(outcome: Outcome, here: KnownHere) -> list[Doubt]:
