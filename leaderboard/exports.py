@@ -79,7 +79,10 @@ def as_csv(records: Sequence[Mapping[str, object]]) -> str:
 
 
 def _inert(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    one_line = value.replace("\r", " ")  # which the writer does not quote, and readers take for the end of a line
+    return f"'{one_line}" if value.startswith(FORMULA) else one_line
 
 
 def to_latex(found: Sequence[Row]) -> str:

@@ -1,6 +1,8 @@
 """The command teaches by example, answers machines in JSON, and says one clear thing when it cannot go on."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -326,3 +328,23 @@ def test_an_installed_defence_does_not_stand_in_the_way_of_training(
     monkeypatch.setitem(registry.parts().usable, "theirs", registry.methods()["rn"])
     result = CliRunner().invoke(app, ["train", "rn", "--backbone", "miniclip-vit", "--data", str(tmp_path)])
     assert "rn is not trained" in result.output and "tecoa" in result.output
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_takes_nothing_is_one_clear_error(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "somewhere")
+
+    assert gauntlet("run", "--method", "undefended", *CELL, "--outcomes", tmp_path / "o").exit_code == 0
+    monkeypatch.setattr("tempfile.mkstemp", fails)
+    monkeypatch.setattr("tempfile.mkdtemp", fails)
+    for command in (("run", "--method", "rn", *CELL, "--outcomes", tmp_path / "p"),
+                    ("board", "--outcomes", tmp_path / "o", "--out", tmp_path / "site")):  # fmt: skip
+        result = gauntlet(*command)
+        assert result.exit_code == 2 and os.strerror(number) in result.stderr and "fix: " in result.stderr
+        assert isinstance(result.exception, SystemExit)
+    monkeypatch.setattr("vlm_gauntlet.leaderboard.evidence.gather", fails)  # where nobody thought of it
+    result = gauntlet("board", "--outcomes", tmp_path / "o")
+    assert result.exit_code == 2 and f"error: {os.strerror(number)}" in result.stderr and "somewhere" in result.stderr

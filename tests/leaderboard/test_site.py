@@ -280,3 +280,11 @@ def test_a_failed_build_leaves_the_old_site(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(GauntletError, match="disk full"):
         build_site([outcome("11")], out)
     assert (out / "index.html").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["site"]
+
+
+def test_many_draws_and_a_new_maker_are_shown(tmp_path: Path) -> None:
+    made = outcome("99", draws=12, clean="99")
+    told = made.model_copy(update={"provenance": made.provenance.model_copy(update={"maker": "authors"})})
+    out = build_site([told], tmp_path / "site").parent
+    assert "authors; not verified" in (out / "index.html").read_text()
+    assert "run by the method&#39;s authors" in (out / "methods" / "tecoa.html").read_text()
