@@ -7,6 +7,7 @@ that are not known here stand in rows of their own, which cannot rank and take n
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from vlm_gauntlet.fixtures.errors import problems
@@ -78,7 +79,11 @@ class Evidence:
         return f"{who}; {count} of {n} samples verified" if count else f"{who}; not verified"
 
     def rows(self) -> list[Row]:
-        """The rows of the board: first those of what is sound, then others in places that these do not fill."""
+        """The rows of the board: those of what is sound, and others in places that these do not fill."""
+        return list(self._rows)
+
+    @cached_property
+    def _rows(self) -> list[Row]:
         found = rows(self.sound)
         taken = {_place(row) for row in found}
         others = [row for row in rows(self.unranked) if _place(row) not in taken]

@@ -46,11 +46,12 @@ class KnownHere:
     def __init__(self, methods: Sequence[str] = (), protocols: Sequence[str] = ()) -> None:
         self._outside = {made.label: made for made in map(method, methods)}
         self._own_protocols = {p.id: p for name in protocols for p in protocols_named(name, "any")}
+        self.method = cache(self._method)
         self.digests = cache(self._digests)
         self.samples = cache(self._samples)
         self.protocol = cache(self._protocol)
 
-    def method(self, label: str) -> Method | None:
+    def _method(self, label: str) -> Method | None:
         """The method that an outcome's label means here; None where there is none."""
         if label in self._outside:
             return self._outside[label]

@@ -192,6 +192,11 @@ def _recomputed(outcome: Outcome) -> dict[str, float]:
     return {"robust-above-clean": gain} | ({"unstable-prediction": changing} if outcome.draws > 1 else {})
 
 
+@cache
+def _embedded() -> frozenset[str]:
+    return frozenset(embedded())
+
+
 def _code(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
     cell = outcome.cell
     if here.method(cell.method) is None:
@@ -199,7 +204,7 @@ def _code(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
         return
     if cell.protocol.attack.name not in {*attacks(), NO_ATTACK}:
         return
-    if cell.backbone not in embedded() and not cell.backbone.startswith(OPEN_CLIP):
+    if cell.backbone not in _embedded() and not cell.backbone.startswith(OPEN_CLIP):
         yield Doubt("unknown here", f"backbone {cell.backbone!r} is not known here")
     known = here.digests(cell.method, cell.backbone, cell.protocol)
     for name in differing(cell, known):
