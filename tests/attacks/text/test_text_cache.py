@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from vlm_gauntlet.attacks.text.budget import within
 from vlm_gauntlet.attacks.text.cache import cached, folder, searching_again
 from vlm_gauntlet.attacks.text.objectives import DISTANCES
 from vlm_gauntlet.attacks.text.prompts import attack_sentences
@@ -114,3 +115,9 @@ def test_a_weaker_sentence_is_found_by_who_searches_again(
     with searching_again():
         found, _ = keep()
     assert found == first
+
+
+def test_two_words_are_more_than_a_budget_of_one(tiny_backbone: Backbone) -> None:
+    found = Attacked("a photo of a cat.", "a ph0to of a c4t.", (1, 4), 0.0, 1.0)
+    reader, two = TextTower(tiny_backbone), RULES.model_copy(update={"budget": 2})
+    assert within(found, two, reader, ["dog"]) and not within(found, RULES, reader, ["dog"])
