@@ -11,32 +11,45 @@ def board(
     outcomes: Annotated[Path, typer.Option(help="folder of outcomes")] = Path("outcomes"),
     out: Annotated[Path | None, typer.Option(help="folder for the pages; made anew as a whole")] = None,
     text: Annotated[bool, typer.Option("--text", help="print the tables here as well")] = False,
+    method: Annotated[
+        list[str] | None, typer.Option(help="a method from outside that counts as known: file.py:Class; repeatable")
+    ] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help="a protocol file that counts as known; repeatable")] = None,
 ) -> None:
     """Renders the leaderboard; image-text retrieval has a page of its own where there are such outcomes.
+
+    Each outcome is compared with the data and the code that are here. A file that cannot be true is set aside; one of
+    code, a method or a protocol that are not known here is shown and does not rank. The board names all of them.
 
     Examples:
 
       gauntlet board --outcomes outcomes --out site
 
       gauntlet board --outcomes outcomes --text
+
+      gauntlet board --outcomes outcomes --out site --method mine.py:Mine
     """
     gc.disable()  # a short process over a million records: collecting only walks them again and again
     from vlm_gauntlet.fixtures.errors import GauntletError
+    from vlm_gauntlet.leaderboard.evidence import gather
     from vlm_gauntlet.leaderboard.retrieval_page import retrieval_text
     from vlm_gauntlet.leaderboard.site import build_site
     from vlm_gauntlet.leaderboard.table import text_table
-    from vlm_gauntlet.suites.journal import Journal
-    from vlm_gauntlet.suites.retrieval_records import RetrievalJournal
+    from vlm_gauntlet.suites.known_here import KnownHere
 
-    found, retrieval = Journal(outcomes).outcomes(), RetrievalJournal(outcomes).outcomes()
-    if not found and not retrieval:
+    found = gather(outcomes, KnownHere(method or (), protocol or ()))
+    shown = [*found.sound, *found.unranked]
+    if not (shown or found.retrieval or found.aside):
         raise GauntletError(
             f"no outcomes in {outcomes}/", expected="one JSON file a finished cell", where="--outcomes",
             fix=f"gauntlet run --tier fast --outcomes {outcomes}",
         )  # fmt: skip
     if text or out is None:
-        tables = [text_table(found)] if found else []
-        typer.echo("\n\n".join([*tables, *filter(None, [retrieval_text(retrieval)])]))
+        tables = [text_table(shown, found.rows())] if shown else []
+        typer.echo("\n\n".join([*tables, *filter(None, [retrieval_text(found.retrieval)])]))
+    for title, groups in (("set aside", found.reasons), ("not ranked", found.unranked_reasons)):
+        for reason, names in groups:
+            typer.echo(f"{title}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {reason}", err=True)
     if out is not None:
-        typer.echo(f"\n{len(found) + len(retrieval)} outcomes -> {build_site(found, out, retrieval=retrieval)}")
+        typer.echo(f"\n{len(shown) + len(found.retrieval)} outcomes -> {build_site(found, out)}")
     gc.enable()

@@ -1,5 +1,6 @@
 """The `gauntlet` command. Each command lives in its own module and imports what is heavy only when it runs."""
 
+import errno
 from collections.abc import Callable
 from typing import Annotated
 
@@ -9,22 +10,32 @@ from typer.core import TyperGroup
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.leaderboard.left_out import left_out_so_far
 
-from . import board, check, claims, data, doctor, lists, retrieval, run, schema, train
+from . import board, check, claims, data, doctor, lists, retrieval, run, schema, train, verify
 from .console import errors
+
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class Friendly(TyperGroup):
     """Prints a GauntletError as the message that it is; a traceback only where somebody asks for it."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
-        """See click.Group."""
+        """See click.Group. A full disk and a locked folder are errors of this kind, too."""
         try:
             return _then_say_what_is_left_out(super().invoke, ctx)
-        except GauntletError as error:
-            if ctx.params.get("debug"):
+        except (GauntletError, OSError) as error:
+            if ctx.params.get("debug") or (isinstance(error, OSError) and error.errno not in UNWRITABLE):
                 raise
-            errors.print(f"error: {error}")
+            errors.print(f"error: {error if isinstance(error, GauntletError) else _disk(error)}")
             raise typer.Exit(2) from None
+
+
+def _disk(error: OSError) -> GauntletError:
+    """What a disk or a folder that takes nothing raised, wherever it was noticed."""
+    return GauntletError(
+        f"{error.strerror}", expected="a folder to write in, and room", where=str(error.filename or "the disk"),
+        fix="make room, or choose another folder; the same command goes on from what is whole",
+    )  # fmt: skip
 
 
 def _then_say_what_is_left_out(invoke: Callable[[typer.Context], object], ctx: typer.Context) -> object:
@@ -86,6 +97,10 @@ def main(
       gauntlet claims
       gauntlet claims audit
       gauntlet claims verdicts --outcomes outcomes
+
+    \b
+    Is an outcome that somebody handed in what comes out?
+      gauntlet verify outcomes/KEY.json --samples 16
     """
 
 
@@ -93,6 +108,7 @@ app.command("run")(run.run)
 app.command("retrieval")(retrieval.retrieval)
 app.command("board")(board.board)
 app.command("check")(check.check)
+app.command("verify")(verify.verify)
 for listing in (lists.methods, lists.attacks, lists.datasets, lists.protocols, lists.backbones):
     app.command(listing.__name__)(listing)
 app.command("train")(train.train)

@@ -1,5 +1,6 @@
 """`gauntlet run`: runs a tier, or any part of the matrix, with progress; resumes where it was stopped."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +69,7 @@ def run(
     finished, missing, failed = _run_all(cells, outcomes)
     if failed and not (finished or missing):
         raise next(iter(failed.values()))
-    _report(finished, missing, outcomes)
+    _report(finished, missing, outcomes, [name for name in method or () if ":" in name])
     for cell, error in failed.items():
         typer.echo(f"failed: {cell}: {error}", err=True)
     for name, error in broken.items():
@@ -113,7 +114,7 @@ def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dic
     return finished, missing, failed
 
 
-def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path) -> None:
+def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path, outside: list[str]) -> None:
     lines = []
     for o in finished:
         fired = ", ".join(i.name for i in o.indicators if i.fired)
@@ -124,9 +125,9 @@ def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path) ->
         typer.echo(f"not run: {', '.join(cell for cell in missing if missing[cell] == reason)}: {reason}")
     _tell_what_changed(finished, folder)
     if finished:
-        typer.echo(
-            f"\n{len(finished)} outcomes in {folder}/. Next: gauntlet board --outcomes {folder} --out site --text"
-        )
+        known = "".join(f" --method {shlex.quote(name)}" for name in outside)
+        then = f"gauntlet board --outcomes {folder} --out site --text{known}"
+        typer.echo(f"\n{len(finished)} outcomes in {folder}/. Next: {then}")
 
 
 def _tell_what_changed(finished: "list[Outcome]", folder: Path) -> None:

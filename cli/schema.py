@@ -7,9 +7,9 @@ import typer
 
 
 def schema(
-    record: Annotated[Literal["outcome", "retrieval"], typer.Argument(help="which record")] = "outcome",
+    record: Annotated[Literal["outcome", "retrieval", "verification"], typer.Argument(help="which record")] = "outcome",
 ) -> None:
-    """Prints the JSON Schema of an outcome file, or of a retrieval outcome.
+    """Prints the JSON Schema of an outcome file, of a retrieval outcome, or of a record of verifications.
 
     Examples:
 
@@ -17,8 +17,15 @@ def schema(
 
       gauntlet schema retrieval > retrieval.schema.json
     """
+    from pydantic import BaseModel
+
     from vlm_gauntlet.fixtures.records import Outcome
     from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
+    from vlm_gauntlet.suites.verification_records import Verifications
 
-    shape = RetrievalOutcome.model_json_schema() if record == "retrieval" else Outcome.model_json_schema()
-    typer.echo(json.dumps(shape, indent=1))
+    shapes: dict[str, type[BaseModel]] = {
+        "outcome": Outcome,
+        "retrieval": RetrievalOutcome,
+        "verification": Verifications,
+    }
+    typer.echo(json.dumps(shapes[record].model_json_schema(), indent=1))

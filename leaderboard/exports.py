@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
 from tabulate import tabulate
@@ -18,6 +18,8 @@ from .table import HEADERS, breaker, flag_names, label, rank_words, worst_words
 
 Ranks = Mapping[Key, RankRange]
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what spreadsheets take a cell that begins so for
+
 
 def numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     """A fraction and the bounds of its interval as three fields, all None where there is none."""
@@ -29,8 +31,17 @@ def numbers(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     }
 
 
-def record(row: Row, place: RankRange | None = None) -> dict[str, object]:
-    """One row as flat data; fractions in [0, 1], `worst_case` only where it is valid, ranks where `place` is given."""
+Told = Callable[[Row], str]
+
+
+def record(row: Row, place: RankRange | None = None, told: Told | None = None) -> dict[str, object]:
+    """One row as flat data; fractions in [0, 1], `worst_case` only where it is valid.
+
+    Args:
+        row: any.
+        place: its range of ranks, where it has one.
+        told: who ran a row's cells, and what of them was recomputed, in words.
+    """
     valid = row.worst.accuracy if row.worst and row.state == "valid" else None
     made: dict[str, object] = {
         "method": row.method, "backbone": row.backbone, "dataset": row.dataset, "norm": row.threat.norm,
@@ -47,24 +58,25 @@ def record(row: Row, place: RankRange | None = None) -> dict[str, object]:
                    strict=True)),
         "broken_mostly_by": row.worst.breakers[0][0] if row.worst and row.worst.breakers else "",
         "defence_passes": row.passes, "attack_passes": row.attack_passes, "flags": " ".join(flag_names(row)),
-        "problem": row.problem, "outcomes": " ".join(o.key for o in row.outcomes),
+        "problem": row.problem, "evidence": told(row) if told else "",
+        "outcomes": " ".join(o.key for o in row.outcomes),
     }  # fmt: skip
     return made
 
 
-def to_json(found: Sequence[Row], ranks: Ranks | None = None) -> str:
+def to_json(found: Sequence[Row], ranks: Ranks | None = None, told: Told | None = None) -> str:
     """All rows as a JSON array, one object a row; `ranks` where they are known already."""
-    return as_json(_records(found, ranks))
+    return as_json(_records(found, ranks, told))
 
 
-def to_csv(found: Sequence[Row], ranks: Ranks | None = None) -> str:
+def to_csv(found: Sequence[Row], ranks: Ranks | None = None, told: Told | None = None) -> str:
     """All rows as CSV with a header; an absent number is an empty field."""
-    return as_csv(_records(found, ranks))
+    return as_csv(_records(found, ranks, told))
 
 
-def _records(found: Sequence[Row], ranks: Ranks | None) -> list[dict[str, object]]:
+def _records(found: Sequence[Row], ranks: Ranks | None, told: Told | None) -> list[dict[str, object]]:
     places = rank_ranges(found) if ranks is None else ranks
-    return [record(row, places.get(row_key(row))) for row in found]
+    return [record(row, places.get(row_key(row)), told) for row in found]
 
 
 def as_json(records: Sequence[Mapping[str, object]]) -> str:
@@ -73,13 +85,20 @@ def as_json(records: Sequence[Mapping[str, object]]) -> str:
 
 
 def as_csv(records: Sequence[Mapping[str, object]]) -> str:
-    """Flat data as CSV."""
+    """Flat data as CSV; text that a spreadsheet would calculate has an apostrophe before it, and is text."""
     text = io.StringIO()
     if records:
         writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(records)
+        writer.writerows({name: _inert(value) for name, value in line.items()} for line in records)
     return text.getvalue()
+
+
+def _inert(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    one_line = value.replace("\r", " ")  # which the writer does not quote, and readers take for the end of a line
+    return f"'{one_line}" if value.startswith(FORMULA) else one_line
 
 
 def to_latex(found: Sequence[Row], ranks: Ranks | None = None) -> str:

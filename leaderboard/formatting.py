@@ -3,12 +3,11 @@
 import re
 import shlex
 from collections.abc import Iterable
-from fractions import Fraction
 
 from vlm_gauntlet.attacks.levels import LEVELS, level
 from vlm_gauntlet.attacks.registry import parameters
 from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.fixtures.protocols import Protocol, ThreatModel
+from vlm_gauntlet.fixtures.protocols import Protocol, ThreatModel, fraction
 from vlm_gauntlet.fixtures.records import Outcome
 
 from .statistics import Estimate
@@ -64,7 +63,10 @@ def protocol_words(protocol: Protocol) -> list[tuple[str, str]]:
 def _parameter(name: str, value: object, threat: ThreatModel) -> str:
     """A parameter of an attack in words: step sizes also in pixels, rules of text one by one."""
     if name == "step_size":
-        return f"{value} × ε = {Fraction(str(value)) * threat.eps}"
+        try:
+            return f"{value} × ε = {fraction(str(value)) * threat.eps}"
+        except ValueError:  # on record of an attack that is not here, and that nobody checked
+            return str(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ", ".join(f"{part[0]} = {part[1]}" if isinstance(part, tuple) else str(part) for part in value)
     return str(value)

@@ -55,7 +55,8 @@ class Repeat:
 
 def mini_verdicts(frozen: Sequence[MiniClaim], outcomes: Sequence[Outcome]) -> dict[str, Repeat]:
     """What became of each mini claim, by its id; false alarms are controlled over all of them."""
-    here = {r.setting: r for r in map(MiniClaim.of, sorted(outcomes, key=lambda o: o.n))}
+    comparable = filter(MiniClaim.holds, sorted(outcomes, key=lambda o: o.n))
+    here = {r.setting: r for r in map(MiniClaim.of, comparable)}
     ids = {r.id for r in here.values()}
     found = {}
     for claim in frozen:

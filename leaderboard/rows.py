@@ -14,7 +14,6 @@ from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.registry import method
 
-from .ranking import missing
 from .flags import (
     NOISE,
     UNBOUNDED,
@@ -30,10 +29,11 @@ from .flags import (
     unanswered,
     unbounded_attack_fails,
 )
+from .ranking import missing
 from .statistics import Estimate, mean_of
 from .worst_case import WorstCase, by_strength, different_samples, scored_fractions, worst_case
 
-State = Literal["valid", "upper bound", "masked", "transfer only", "not comparable", "no attack"]
+State = Literal["valid", "upper bound", "masked", "transfer only", "not comparable", "no attack", "unknown here"]
 Block = tuple[str, str, str, Fraction, str, str]
 Place = tuple[str, str, str, int, str, str, str, Fraction]  # a row's, down to resolution and eps
 MODALITIES = ("image", "text", "both")  # the order of the tables
@@ -47,7 +47,8 @@ class Row:
     Args:
         state: `valid`, the only one that ranks; `upper bound`: attacks are missing that could break more; `masked`: a
             red flag that no adaptive attack answered; `transfer only`: nobody attacked the defence itself with
-            gradients; `not comparable`: the attacks saw different samples; `no attack`.
+            gradients; `not comparable`: the attacks saw different samples; `no attack`; `unknown here`: made by code,
+            for a method or on data that are not those of this board (`evidence.py`).
         outcomes: newest version only, weakest attacker first.
         columns: attacker's level -> worst case over the attacks that have it; for `T0` the papers' number, which
             counts the attacked image alone, under the protocol that hurts most.

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from vlm_gauntlet.attacks.levels import LEVELS
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.files import writing
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
@@ -22,12 +23,13 @@ from vlm_gauntlet.suites.versions import version_words
 from . import formatting, table
 from .chart import chart, charted
 from .claim_pages import write_claim_pages
+from .evidence import MAKERS, Evidence
 from .exports import to_csv, to_json, to_latex
 from .flags import MASKING
 from .left_out import left_out
 from .rank_groups import rank_ranges, row_key
 from .retrieval_page import write_retrieval_page
-from .rows import Block, Row, card_of, headline, rows
+from .rows import Block, Row, card_of, headline
 from .statistics import wilson
 from .worst_case import NEVER_BROKEN, WRONG_ANYWAY
 
@@ -55,13 +57,13 @@ def environment() -> Environment:
     }  # fmt: skip
     made.globals |= {
         "wilson": wilson, "MASKING": MASKING, "NEVER_BROKEN": NEVER_BROKEN, "WRONG_ANYWAY": WRONG_ANYWAY,
-        "EMBEDDED": EMBEDDED, "LEVELS": LEVELS,
+        "EMBEDDED": EMBEDDED, "LEVELS": LEVELS, "MAKERS": MAKERS,
     }  # fmt: skip
     return made
 
 
 def build_site(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Outcome] | Evidence,
     out: Path,
     *,
     retrieval: Sequence[RetrievalOutcome] = (),
@@ -70,7 +72,7 @@ def build_site(
     """Renders the board into a folder, whole or not at all.
 
     Args:
-        outcomes: of the matrix.
+        outcomes: of the matrix; or a whole folder, judged (`evidence.gather`).
         out: a folder that is absent, empty, or an earlier site.
         retrieval: outcomes of image-text retrieval; with the others at least one.
         made: time shown on the pages, default now.
@@ -79,21 +81,29 @@ def build_site(
         The front page.
 
     Raises:
-        GauntletError: there is no outcome; or `out` holds something that is not a site of ours, and is left as it was.
+        GauntletError: there is no outcome; or `out` holds something that is not a site of ours, and is left as it was;
+            or the disk is full, or the folder above it cannot be written.
     """
-    if not outcomes and not retrieval:
+    evidence = outcomes if isinstance(outcomes, Evidence) else Evidence(sound=outcomes, retrieval=retrieval)
+    if not (evidence.sound or evidence.retrieval or evidence.unranked or evidence.aside):
         raise GauntletError(
             "no outcomes", expected="at least one outcome file", where="--outcomes",
             fix="make some: pytest suites/ -m fast --outcomes outcomes (or gauntlet run --help for one cell)",
         )  # fmt: skip
     out = out.resolve()
     _refuse_foreign(out)
+    with writing(out, fix="make room, or choose another --out; the pages that were there are as they were"):
+        _replace(out, lambda fresh: _write_pages(evidence, fresh, made or datetime.now(UTC)))
+    return out / "index.html"
+
+
+def _replace(out: Path, write: Callable[[Path], None]) -> None:
+    """Puts a fresh folder into the place of another as a whole, which makes all of its files appear at once."""
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         fresh.chmod(0o755)
-        # The folder is renamed as a whole, which makes all of its files appear at once.
-        _write_pages(outcomes, retrieval, fresh, made or datetime.now(UTC))
+        write(fresh)
         old = fresh.with_name(f"{fresh.name}.old")
         if out.exists():
             os.replace(out, old)
@@ -106,7 +116,6 @@ def build_site(
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return out / "index.html"
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -141,8 +150,9 @@ def _other_versions(outcome: Outcome | RetrievalOutcome) -> str:
     return version_words(outcome.provenance.versions)
 
 
-def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutcome], out: Path, made: datetime) -> None:
-    found = rows(outcomes)
+def _write_pages(evidence: Evidence, out: Path, made: datetime) -> None:
+    found, retrieval = evidence.rows(), evidence.retrieval
+    outcomes = [*evidence.sound, *evidence.unranked]
     by_method: dict[str, list[Row]] = defaultdict(list)
     by_dataset: dict[str, list[Row]] = defaultdict(list)
     for row in found:
@@ -151,7 +161,7 @@ def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutco
     pages = environment()
     shared: dict[str, object] = {
         "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
-        "retrieval": len(retrieval), "left_out": left_out(own=True),
+        "retrieval": len(retrieval), "left_out": left_out(own=True), "evidence": evidence,
     }  # fmt: skip
     index, method_page, dataset_page = (pages.get_template(f"{n}.html.j2") for n in ("index", "method", "dataset"))
 
@@ -179,11 +189,12 @@ def _write_pages(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutco
         write(f"datasets/{formatting.file_name(name)}.html", page)
     for outcome in outcomes:
         write(f"outcomes/{outcome.key}.json", outcome.model_dump_json(indent=1) + "\n")
-    write_claim_pages(pages, shared, outcomes, found, out)
+    write_claim_pages(pages, shared, evidence.sound, found, out)
     if retrieval:
         write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
+    write("cheating.html", pages.get_template("cheating.html.j2").render(**shared, root=""))
     write("style.css", (TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    write("results.csv", to_csv(found, ranks))
-    write("results.json", to_json(found, ranks))
+    write("results.csv", to_csv(found, ranks, evidence.told))
+    write("results.json", to_json(found, ranks, evidence.told))
     write("table.tex", to_latex(found, ranks))
     write(MARKER, "This folder was made by `gauntlet board` and is replaced as a whole.\n")

@@ -64,10 +64,15 @@ def _line(row: Row, ranks: Mapping[Key, RankRange]) -> list[str]:
             worst_words(row), breaker(row), ", ".join(flag_names(row)) or "–"]  # fmt: skip
 
 
-def text_table(outcomes: Sequence[Outcome]) -> str:
-    """All tables of the front page as text; accuracies in per cent with 95 % Wilson intervals, sorted by worst case."""
+def text_table(outcomes: Sequence[Outcome], judged: Sequence[Row] | None = None) -> str:
+    """All tables of the front page as text; accuracies in per cent with 95 % Wilson intervals, sorted by worst case.
+
+    Args:
+        outcomes: what the rows are made of.
+        judged: the rows themselves, where they are made already.
+    """
     blocks = []
-    found_rows = rows(outcomes)
+    found_rows = rows(outcomes) if judged is None else judged
     ranks = rank_ranges(found_rows)
     for (backbone, dataset, *_), found in headline(found_rows).items():
         title = f"{backbone} · {dataset} · {threat_words(found[0].threat)}"

@@ -36,6 +36,11 @@ def files_digest(kind: type) -> str:
     return sha256("\n".join(sorted(f"{p.relative_to(folder).as_posix()}:{d}" for p, d in files.items())).encode())
 
 
+def is_ours(kind: type) -> bool:
+    """Whether a class belongs to this package."""
+    return _own_folder(kind)[1]
+
+
 def remember(kind: type) -> None:
     """Reads what makes a defence now, beside its import: a later edit does not change what this process runs."""
     files_digest(kind)

@@ -1,6 +1,8 @@
 """Looks for defences in the folders of this package and among entry points; a broken one is kept with its error."""
 
 import importlib
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, distributions, entry_points
@@ -12,9 +14,12 @@ from vlm_gauntlet.training.checkpoint import read_pins
 
 from .base import Defence
 from .card import read_card
+from .data_files import is_ours
 
 HERE = Path(__file__).parent
 GROUP = "vlm_gauntlet.methods"
+# Cyrillic and Greek letters that are drawn like Latin ones, and digits that are.
+LOOK_ALIKE = str.maketrans("аеорсухіѕԁոαοερτν01", "aeopcyxisdnaoeptvol")
 
 
 def discover() -> Parts[type[Defence]]:
@@ -51,9 +56,9 @@ def _add_entry_points(found: Parts[type[Defence]]) -> None:
     by_name: dict[str, set[EntryPoint]] = defaultdict(set)
     for entry in _entries(found):
         by_name[entry.name].add(entry)
-    folders = {*found.usable, *found.unusable}
+    taken = {plain(name) for name in (*found.usable, *found.unusable, *(d.card.name for d in found.usable.values()))}
     for name, entries in sorted(by_name.items()):
-        if name in folders:
+        if plain(name) in taken:
             for entry in sorted(entries, key=_source):
                 found.refuse(f"{name} ({_source(entry)})", _taken(name, entry), outside=True)
         elif len({entry.value for entry in entries}) > 1:
@@ -61,7 +66,7 @@ def _add_entry_points(found: Parts[type[Defence]]) -> None:
         else:
             entry = min(entries, key=_source)
             with found.trying(name, _source(entry), outside=True):
-                found.usable[name] = _loaded(entry)
+                found.usable[name] = _loaded(entry, taken)
 
 
 def _entries(found: Parts[type[Defence]]) -> Iterator[EntryPoint]:
@@ -75,7 +80,12 @@ def _entries(found: Parts[type[Defence]]) -> Iterator[EntryPoint]:
                 yield from [entry for entry in package.entry_points if entry.group == GROUP]
 
 
-def _loaded(entry: EntryPoint) -> type[Defence]:
+def plain(name: str) -> str:
+    """A name as the eye compares it: letters that look alike are one, without case and punctuation."""
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold().translate(LOOK_ALIKE))
+
+
+def _loaded(entry: EntryPoint, taken: set[str]) -> type[Defence]:
     if strange := set(entry.name) & set("+@:="):
         raise GauntletError(
             f"a method name with {' '.join(sorted(strange))}", expected="a name without + @ : =", where=_source(entry),
@@ -91,6 +101,11 @@ def _loaded(entry: EntryPoint) -> type[Defence]:
         raise GauntletError(
             f"an entry point that loads {defence!r}", expected="a subclass of vlm_gauntlet.methods.base.Defence",
             where=_source(entry), fix="let it name the class: package.module:Class",
+        )  # fmt: skip
+    if any(plain(name) in taken for name in (defence.card.id, defence.card.name)) and not is_ours(defence):
+        raise GauntletError(
+            f"an entry point whose card says {defence.card.name!r}, as that of a built-in method does",
+            expected="a card of its own", where=_source(entry), fix="give its card another id and another name",
         )  # fmt: skip
     return defence
 

@@ -18,7 +18,7 @@ from vlm_gauntlet.fixtures.parts import Parts
 from .base import Defence
 from .card import Card
 from .data_files import building, files_digest, importing, remember
-from .discovery import discover
+from .discovery import HERE, discover, plain
 from .state import state_digest
 
 
@@ -57,8 +57,13 @@ class Method:
 
     @property
     def label(self) -> str:
-        """The name without the place that an external defence was found at."""
-        own = _composed(self.name)[0].rpartition(":")[2]
+        """The name without the place that an external defence was found at.
+
+        Of a class that is called like a registered method the file or package stays before it: `mine.py:tecoa`.
+        """
+        place, _, own = _composed(self.name)[0].rpartition(":")
+        if place and looks_registered(own.split("+")[0]):
+            own = f"{Path(place).name if place.endswith('.py') else place}:{own}"
         return own if self.tuned is None else f"{own}@{self.tuned.label}"
 
     @property
@@ -93,6 +98,13 @@ def methods() -> dict[str, type[Defence]]:
 def unusable() -> dict[str, GauntletError]:
     """Why the others cannot be used; `method(name)` raises the same."""
     return parts().unusable
+
+
+def looks_registered(name: str) -> bool:
+    """Whether somebody would take a name for a method's of this project: its id or its title, in any spelling."""
+    titles = (defence.card.name for defence in methods().values())
+    folders = (folder.name for folder in HERE.iterdir() if folder.is_dir())  # also of those that are only reported
+    return plain(name) in {plain(known) for known in (*methods(), *unusable(), *titles, *folders)}
 
 
 def without_unusable(names: Sequence[str]) -> tuple[list[str], dict[str, GauntletError]]:

@@ -35,6 +35,13 @@ from .scoring import InProcess, Rearranged, Scorer
 CONFIRMING = 30  # draws that the choice of the worst attack never sees
 
 
+def confirming_draws(protocol: Protocol, *, randomised: bool) -> int:
+    """Draws of an attacked image on which no attack is chosen: of a randomised defence, where it is attacked itself."""
+    threat = protocol.threat
+    through = threat.knowledge in ("black-box", "white-box", "adaptive") and not threat.harmless
+    return CONFIRMING if through and randomised else 0
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What all batches of a cell share.
@@ -76,12 +83,7 @@ class Evaluation:
     @property
     def confirming(self) -> int:
         """How often the attacked image is scored once more, on draws that the choice of the worst attack never sees."""
-        chosen = self.defence.card.randomised and self.protocol.threat.knowledge in (
-            "black-box",
-            "white-box",
-            "adaptive",
-        )
-        return CONFIRMING if chosen and not self.protocol.threat.harmless else 0
+        return confirming_draws(self.protocol, randomised=self.defence.card.randomised)
 
 
 @dataclass(frozen=True)

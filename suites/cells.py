@@ -9,6 +9,7 @@ from vlm_gauntlet.fixtures.datasets import Batch, Dataset, dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Cell
+from vlm_gauntlet.methods.own_backbone import check_untouched, own_backbone
 from vlm_gauntlet.methods.registry import Method, method
 
 from .batch import Evaluation
@@ -63,6 +64,7 @@ class CellPlan:
         Raises:
             UnavailableError: weights, data or the words of an attack on text are not on this machine.
             GauntletError: the data set would give a wrong number: see `Dataset.checked`.
+            ContractError: a defence from outside changed the backbone that it was given.
         """
         backbone, data = load_backbone(self.backbone_name, self.device), dataset(self.dataset_name)
         if data.retrieval:
@@ -71,12 +73,14 @@ class CellPlan:
                 fix="choose another data set",
             )  # fmt: skip
         data.checked()
-        defence = self.method.build(backbone).to(self.device)
+        own = own_backbone(self.method, backbone)
+        defence = self.method.build(own).to(self.device)
+        check_untouched(self.method, own, backbone)
         attack, prompts = build(self.protocol), data.prompted(self.protocol.evaluation.prompts)
-        models = sources(defence, backbone, prompts) if attack is not None and attack.transfers else {}
+        models = sources(defence, backbone) if attack is not None and attack.transfers else {}
         coupled = defence.batch_coupled or (attack is not None and attack.couples_batch)
         cell = Cell(
-            method=self.method.label, method_digest=self.method.built_digest(defence, backbone), backbone=backbone.name,
+            method=self.method.label, method_digest=self.method.built_digest(defence, own), backbone=backbone.name,
             backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
             prompts_digest=prompts.digest, protocol=self.protocol,
             text_source_digest=attack.source_digest if attack else "", seed=self.seed, limit=self.limit,

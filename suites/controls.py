@@ -1,6 +1,7 @@
 """Controls: runs whose right answer is known. A night whose controls are wrong says nothing."""
 
 import torch
+from scipy.stats import binom
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.prompts import PromptSet
@@ -11,6 +12,8 @@ from .cells import CellPlan, plan
 from .tiers import Tier
 
 UNDEFENDED_AT_MOST = 0.03
+KNOWS_AT_LEAST = 0.4
+CHANCE = 0.01
 
 
 class GradientMaskingDummy(Defence):
@@ -34,6 +37,20 @@ def control_plan(
         limit=limit or tier.limit, seed=tier.seed, device=device, batch_size=tier.batch_size,
     )  # fmt: skip
     return made
+
+
+def right(outcome: Outcome) -> int:
+    """Samples that were right in any scoring draw without attack."""
+    return sum(sample.clean > 0 for sample in outcome.samples)
+
+
+def knows_too_little(found: int, n: int) -> bool:
+    """Whether so few right answers of n show that the model knows nothing: then nothing follows from what breaks.
+
+    Fires where a model with an accuracy of 40 %, less than any backbone here has, gives so few once in a hundred times.
+    A few samples can never show it: two right of four are what such a model often gives.
+    """
+    return bool(binom.cdf(found, n, KNOWS_AT_LEAST) < CHANCE)
 
 
 def survivors_allowed(n: int) -> int:

@@ -30,13 +30,13 @@ def cell_code(chosen: Method, backbone: str) -> str:
     return with_architecture(code_digest(shared_roots(chosen)), backbone)
 
 
-def attack_code(protocol: Protocol, sources: Mapping[str, Defence], backbone: Backbone) -> str:
+def attack_code(protocol: Protocol, sources: Mapping[str, Defence], backbone: Backbone | None) -> str:
     """Digest of the code of the attack that a protocol names, with errors as above; empty without one.
 
     Of an attack that transfers images, with the code and the state of what they are made on.
     """
     roots = attack_roots(protocol)
-    if not sources:
+    if not sources or backbone is None:
         return code_digest(roots) if roots else ""
     behind = [root for tuned in tuned_methods() for root in method_roots(tuned)]
     states = [f"{name} {state_digest(source, backbone)}" for name, source in sources.items()]

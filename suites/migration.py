@@ -14,8 +14,8 @@ from pathlib import Path
 
 from vlm_gauntlet.attacks.protocols import protocols
 from vlm_gauntlet.attacks.registry import parameters
-from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.files import sha256, write_atomically
+from vlm_gauntlet.fixtures.errors import GauntletError, reading
+from vlm_gauntlet.fixtures.files import sha256, write_atomically, writing
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol
 
 from .mini_claims import COLUMNS, FILE, HERE
@@ -63,10 +63,17 @@ def migrate(path: Path) -> int:
     """Rewrites the protocol digests of one file of frozen outcomes; returns how many it carried over.
 
     Raises:
-        GauntletError: a row whose protocol is not the one that it was frozen under.
+        GauntletError: the file does not validate or cannot be written, or a row's protocol is not the one that it was
+            frozen under.
     """
-    with path.open(newline="", encoding="utf-8") as file:
+    fix = "restore the file from git"
+    with (
+        reading("frozen outcomes", path, expected=f"columns {','.join(COLUMNS)}", fix=fix),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
         rows = list(csv.DictReader(file, strict=True))
+        if strange := next((line for line in rows if set(line) != set(COLUMNS) or None in line.values()), None):
+            raise ValueError(f"a line with other columns: {strange}")
     carried = 0
     for line, row in enumerate(rows, start=2):
         now = protocols().get(row["protocol"])
@@ -85,7 +92,8 @@ def migrate(path: Path) -> int:
     writer.writeheader()
     writer.writerows(rows)
     if carried:
-        write_atomically(path, text.getvalue().encode())
+        with writing(path, fix="make room; the file is as it was"):
+            write_atomically(path, text.getvalue().encode())
     return carried
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vlm_gauntlet import methods
-from vlm_gauntlet.fixtures.errors import problems, reading
-from vlm_gauntlet.fixtures.files import write_atomically
+from vlm_gauntlet.fixtures.errors import GauntletError, problems, reading
+from vlm_gauntlet.fixtures.files import write_atomically, writing
 from vlm_gauntlet.fixtures.parts import Parts, in_folders, is_there, read_all
 from vlm_gauntlet.fixtures.records import Outcome
 
 HERE = Path(next(iter(methods.__path__)))
 FILE = "mini_claims.csv"
+MOST_DRAWS = 9
 
 
 class MiniClaim(BaseModel):
@@ -36,7 +37,7 @@ class MiniClaim(BaseModel):
     protocol_digest: str
     seed: int
     batch_size: int = Field(ge=0, description="0 where it changes nothing")
-    draws: int = Field(ge=1, le=9)
+    draws: int = Field(ge=1, le=MOST_DRAWS)
     clean: str = Field(pattern=r"^\d+$")
     attacked: str = Field(pattern=r"^\d+$")
 
@@ -49,8 +50,17 @@ class MiniClaim(BaseModel):
 
     @classmethod
     def of(cls, outcome: Outcome) -> "MiniClaim":
-        """Freezes an outcome."""
+        """Freezes an outcome.
+
+        Raises:
+            GauntletError: it was scored over more draws than one digit a sample can tell.
+        """
         cell = outcome.cell
+        if not cls.holds(outcome):
+            raise GauntletError(
+                f"{cell.id}: {outcome.draws} scoring draws", expected=f"at most {MOST_DRAWS}, one digit a sample",
+                where="mini claims", fix="freeze an outcome of fewer draws",
+            )  # fmt: skip
         return cls(
             method=cell.method, backbone=cell.backbone, backbone_digest=cell.backbone_digest[:12], dataset=cell.dataset,
             dataset_digest=cell.dataset_digest[:12], protocol=cell.protocol.id, draws=outcome.draws, seed=cell.seed,
@@ -58,6 +68,11 @@ class MiniClaim(BaseModel):
             clean="".join(str(s.clean) for s in outcome.samples),
             attacked="".join(str(s.attacked) for s in outcome.samples),
         )  # fmt: skip
+
+    @staticmethod
+    def holds(outcome: Outcome) -> bool:
+        """Whether an outcome can be written down as one."""
+        return outcome.draws <= MOST_DRAWS
 
     @property
     def id(self) -> str:
@@ -135,6 +150,7 @@ def freeze(outcomes: Iterable[Outcome], folder: Path = HERE) -> list[Path]:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows([getattr(r, c) for c in COLUMNS] for _, r in sorted(kept.items()))
-        write_atomically(folder / stem / FILE, out.getvalue().encode())
+        with writing(folder / stem / FILE, fix="make room; the file is as it was"):
+            write_atomically(folder / stem / FILE, out.getvalue().encode())
         written.append(folder / stem / FILE)
     return written

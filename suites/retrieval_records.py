@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.protocols import ExactFraction
-from vlm_gauntlet.fixtures.records import Provenance
+from vlm_gauntlet.fixtures.records import MOST_SAMPLES, Provenance, Seed
 
 from .recall import Ranks
 from .record_folder import RecordFolder
@@ -37,10 +37,11 @@ class RetrievalCell(BaseModel):
     eps: ExactFraction = Field(ge=0, description="L-inf radius in [0,1] at the backbone's resolution")
     text: WordSwap
     text_source_digest: str = Field(description="digest of what the attack on text takes its words from")
-    seed: int
+    seed: Seed
     limit: int = Field(
-        ge=1, description="n images with all captions, the first of a fixed permutation of the set's ids"
-    )
+        ge=1, le=MOST_SAMPLES,
+        description="n images with all captions, the first of a fixed permutation of the set's ids",
+    )  # fmt: skip
     code_digest: str
 
     @property
@@ -59,7 +60,7 @@ class RetrievalOutcome(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     key: str
     cell: RetrievalCell
     image_to_text: Ranks
@@ -73,7 +74,15 @@ class RetrievalOutcome(BaseModel):
             raise ValueError(f"key {self.key} is not the digest of the cell, {self.cell.key}")
         if not self.captions_changed <= self.text_to_image.n >= self.image_to_text.n:
             raise ValueError("each image has a caption, and no more captions changed than there are")
+        if self.image_to_text.n > self.cell.limit:
+            raise ValueError(f"{self.image_to_text.n} images are more than the limit, {self.cell.limit}")
         return self
+
+    @property
+    def bits_digest(self) -> str:
+        """Digest of the ranks alone: equal for equal results, whatever the clock says."""
+        ranks = (self.image_to_text.model_dump_json(), self.text_to_image.model_dump_json(), self.captions_changed)
+        return sha256(repr(ranks).encode())
 
 
 class RetrievalBatch(BaseModel):

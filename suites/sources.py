@@ -13,6 +13,8 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method, method, methods
 
+TWO = PromptSet.from_templates(["a", "b"], ["{c}"])  # any classes: what is mixed does not depend on them
+
 
 class Branch(Defence):
     """One of the answers that a defence mixes, as a model of its own.
@@ -38,13 +40,12 @@ def tuned_methods() -> tuple[Method, ...]:
     return tuple(method(name) for name, kind in sorted(methods().items()) if kind.offers("tuned_backbone"))
 
 
-def sources(defence: Defence, backbone: Backbone, prompts: PromptSet) -> dict[str, Defence]:
+def sources(defence: Defence, backbone: Backbone) -> dict[str, Defence]:
     """The sources by name, each model once.
 
     Args:
         defence: whom the images are for.
         backbone: what everything stands on.
-        prompts: the classes, to see how many answers the defence mixes.
     """
     towers = {"undefended": backbone}
     for tuned in tuned_methods():
@@ -63,7 +64,7 @@ def sources(defence: Defence, backbone: Backbone, prompts: PromptSet) -> dict[st
         if not any(torch.equal(features, other) for other in seen):
             seen.append(features)
             found[name] = undefended.build(tower)
-    return found | {f"branch {i}": Branch(defence, i) for i in range(_branches(defence, prompts))}
+    return found | {f"branch {i}": Branch(defence, i) for i in range(_branches(defence))}
 
 
 def _features(tower: Backbone) -> Tensor:
@@ -76,14 +77,15 @@ def _features(tower: Backbone) -> Tensor:
     return features
 
 
-def _branches(defence: Defence, prompts: PromptSet) -> int:
+def _branches(defence: Defence) -> int:
+    """How many answers the defence mixes."""
     if not defence.offers("branch_logits"):
         return 0
     size = defence.backbone.image_size
     grey = torch.full((1, 3, size, size), 0.5, device=defence.backbone.device)
     try:
         with torch.no_grad():
-            answers: Sequence[object] = defence.branch_logits_on(grey, prompts, Draws((0,)))
+            answers: Sequence[object] = defence.branch_logits_on(grey, TWO, Draws((0,)))
     except GauntletError:  # a deviation may leave one answer
         return 0
     return len(answers)

@@ -19,7 +19,7 @@ def made_by_other_code(folder: Path, cells: Iterable[Cell]) -> int:
             found = json.loads(path.read_bytes())["cell"]
             ours = wanted.get(_place(found))
             digests = (found["code_digest"], found["method_digest"], found.get("attack_digest", ""))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         count += ours is not None and digests != (ours.code_digest, ours.method_digest, ours.attack_digest)
     return count

@@ -6,7 +6,15 @@ import pytest
 
 from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.fixtures.records import Outcome
-from vlm_gauntlet.suites.controls import DUMMY, control_plan, fired, survivors, survivors_allowed
+from vlm_gauntlet.suites.controls import (
+    DUMMY,
+    control_plan,
+    fired,
+    knows_too_little,
+    right,
+    survivors,
+    survivors_allowed,
+)
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.plugin import outcomes_folder
 from vlm_gauntlet.suites.running import run_cell
@@ -39,7 +47,7 @@ def test_undefended_model_breaks(tier_name: str, control: Control) -> None:
         assert survivors(outcome) <= survivors_allowed(outcome.n), (
             f"{outcome.cell.id}: {survivors(outcome)} of {outcome.n} survive; the attack or its preprocessing is broken"
         )
-        assert outcome.clean_accuracy > 2 / len(outcome.samples), "a model that knows nothing proves nothing"
+        assert not knows_too_little(right(outcome), outcome.n), "a model that knows nothing proves nothing"
 
 
 def test_zero_budget_changes_nothing(tier_name: str, control: Control) -> None:
@@ -51,7 +59,9 @@ def test_masked_gradients_are_seen_and_broken(tier_name: str, control: Control) 
     chosen: Tier = tier(tier_name)
     trusting = control(DUMMY, chosen.control_protocol)
     assert "zero-gradient" in fired(trusting)
-    assert survivors(trusting) > survivors_allowed(trusting.n), "the dummy must fool the attack that trusts it"
+    if not right(trusting):
+        pytest.skip("no sample is right without attack: too few to show anything")
+    assert 2 * survivors(trusting) > right(trusting), "the dummy must fool the attack that trusts it"
     adaptive = control(DUMMY, chosen.adaptive_protocol)
     assert survivors(adaptive) <= survivors_allowed(adaptive.n), "the adaptive attack must break the dummy"
 

@@ -4,11 +4,12 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TextIO
 
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.files import write_atomically
+from vlm_gauntlet.fixtures.files import write_atomically, writing
 
 
 class LossCurve:
@@ -20,7 +21,7 @@ class LossCurve:
         done: steps whose lines stand already; what follows them was lost with a kill, and is cut off.
 
     Raises:
-        GauntletError: the file has fewer lines than steps were done, or other columns.
+        GauntletError: the file has fewer lines than steps were done, or other columns; or it cannot be written.
     """
 
     def __init__(self, path: Path | None, terms: Iterable[str], done: int = 0) -> None:
@@ -35,26 +36,33 @@ class LossCurve:
                 f"a loss curve of {len(lines) - 1} steps", expected=f"{done} steps with {header.strip()}",
                 where=str(path), fix="restore it, or remove it and the .resume.safetensors beside it to start again",
             )  # fmt: skip
-        write_atomically(path, "".join(lines).encode())
-        self.file = path.open("a", newline="")
+        with self._writing(path):
+            write_atomically(path, "".join(lines).encode())
+            self.file = path.open("a", newline="")
 
     def add(self, phase: str, step: int, rate: float, terms: Mapping[str, float]) -> None:
         """Appends a step."""
         if self.file is not None:
             found = [f"{terms[name]:.9g}" if name in terms else "" for name in self.terms]
-            self.file.write(_line([phase, str(step), f"{rate:.9g}", f"{sum(terms.values()):.9g}", *found]))
+            with self._writing(Path(self.file.name)):
+                self.file.write(_line([phase, str(step), f"{rate:.9g}", f"{sum(terms.values()):.9g}", *found]))
 
     def sync(self) -> None:
         """Everything that was added is on the disk."""
         if self.file is not None:
-            self.file.flush()
-            os.fsync(self.file.fileno())
+            with self._writing(Path(self.file.name)):
+                self.file.flush()
+                os.fsync(self.file.fileno())
 
     def close(self) -> None:
         """Syncs and closes."""
-        self.sync()
         if self.file is not None:
-            self.file.close()
+            with self._writing(Path(self.file.name)), self.file:
+                self.sync()
+
+    @staticmethod
+    def _writing(path: Path) -> AbstractContextManager[None]:
+        return writing(path, fix="make room, or choose another --out; the training goes on from its last saved state")
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Dataset
-from vlm_gauntlet.fixtures.files import sha256, write_atomically
+from vlm_gauntlet.fixtures.files import sha256, write_atomically, writing
 
 from .checkpoint import Pin, pin_text
 from .engine import Engine, start_engine
@@ -109,7 +109,8 @@ class TrainingJob:
     def finish(self, content: bytes) -> Path:
         """Writes the result, reports its pin for `checkpoints.toml`, and removes the resume state."""
         if self.engine.rank == 0:
-            write_atomically(self.path, content)
+            with writing(self.path, fix="make room, or choose another --out; the same command ends the training"):
+                write_atomically(self.path, content)
             pin = Pin(
                 sha256=sha256(content), size=len(content), base=self.base.digest, command=self.command,
                 trained_on=self.data.name,

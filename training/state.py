@@ -1,7 +1,8 @@
 """Where a training stands, in one safetensors file, whole or absent: weights, optimiser, step, random streams."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from vlm_gauntlet.fixtures.errors import GauntletError, reading
-from vlm_gauntlet.fixtures.files import sha256, write_atomically
+from vlm_gauntlet.fixtures.errors import GauntletError, problems, reading
+from vlm_gauntlet.fixtures.files import sha256, write_atomically, writing
+from vlm_gauntlet.fixtures.parts import is_there
 
 START_AGAIN = "remove the file to start again"
 
@@ -38,12 +40,24 @@ class State:
     random: Mapping[str, Tensor]
     scale: Mapping[str, Any]
 
+    def refuse_beyond(self, lengths: Sequence[int]) -> None:
+        """Raises a GauntletError unless phase and step lie within phases of these lengths."""
+        if self.phase >= len(lengths) or self.step > lengths[self.phase]:
+            raise GauntletError(
+                f"a training state at step {self.step} of phase {self.phase}",
+                expected=f"phases of {', '.join(map(str, lengths))} steps", where="the resumed training",
+                fix=START_AGAIN,
+            )  # fmt: skip
+
     def write(self, path: Path, identity: Mapping[str, str]) -> None:
         """Writes the file.
 
         Args:
             path: of the file.
             identity: what the training is of (recipe, data, seed, start); only the same may go on from here.
+
+        Raises:
+            GauntletError: the disk is full, or the folder cannot be written.
         """
         kinds = {"weight": self.weights, "optimiser": self.optimiser, "random": self.random}
         tensors = {
@@ -52,8 +66,9 @@ class State:
             for name, tensor in named.items()
         }
         where = {"phase": self.phase, "step": self.step, "values": self.values, "scale": self.scale}
-        header = {"identity": json.dumps(dict(identity)), "where": json.dumps(where), "digest": digest_of(tensors)}
-        write_atomically(path, save(tensors, header))
+        header = {"identity": json.dumps(dict(identity)), "where": json.dumps(where)}
+        with writing(path, fix="make room, or choose another --out; the state before it is whole, and is gone on from"):
+            write_atomically(path, save(tensors, header | {"digest": _whole(header, tensors)}))
 
 
 def read_state(path: Path, identity: Mapping[str, str]) -> State | None:
@@ -62,17 +77,19 @@ def read_state(path: Path, identity: Mapping[str, str]) -> State | None:
     Raises:
         GauntletError: the file is damaged, or of another training; says in what it differs.
     """
-    if not path.is_file():
+    if not is_there(path):
         return None
     with reading("a training state", path, expected="a whole file, as training.state writes it", fix=START_AGAIN):
         header, tensors = _read(path)
-        if header["digest"] != digest_of(tensors):
-            raise ValueError("its digest differs from its tensors")
+        if header["digest"] != _whole(header, tensors):
+            raise ValueError("its digest differs from what it holds")
         found, where = json.loads(header["identity"]), json.loads(header["where"])
         parts: dict[str, dict[str, Tensor]] = {"weight": {}, "optimiser": {}, "random": {}}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition("/")
             parts[kind][rest] = tensor
+        if any(type(where[name]) is not int or where[name] < 0 for name in ("phase", "step")):
+            raise ValueError(f"phase {where['phase']!r}, step {where['step']!r}")
         state = State(
             where["phase"], where["step"], parts["weight"], parts["optimiser"], where["values"], parts["random"],
             where["scale"],
@@ -136,13 +153,18 @@ def optimiser_state(optimiser: torch.optim.Optimizer, names: list[str]) -> tuple
 def restore_optimiser(
     optimiser: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor], values: Mapping[str, Any]
 ) -> None:
-    """Undoes `optimiser_state`, into a fresh optimiser over the same parameters."""
+    """Undoes `optimiser_state`, into a fresh optimiser over the same parameters.
+
+    Raises:
+        GauntletError: the state is of other parameters.
+    """
     index = {name: i for i, name in enumerate(names)}
     state: dict[int, dict[str, Any]] = {}
-    for full, value in {**tensors, **values}.items():
-        name, _, key = full.rpartition("/")
-        state.setdefault(index[name], {})[key] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    with _fitting("optimiser"):
+        for full, value in {**tensors, **values}.items():
+            name, _, key = full.rpartition("/")
+            state.setdefault(index[name], {})[key] = value
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
 def random_state(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
@@ -152,13 +174,34 @@ def random_state(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]
 
 
 def restore_random(generators: Mapping[str, torch.Generator], saved: Mapping[str, Tensor]) -> None:
-    """Undoes `random_state`; a device that is not here any more is left out."""
-    torch.set_rng_state(saved["cpu"])
-    for index in range(torch.cuda.device_count()):
-        if f"cuda:{index}" in saved:
-            torch.cuda.set_rng_state(saved[f"cuda:{index}"], index)
-    for name, generator in generators.items():
-        generator.set_state(saved[f"own:{name}"])
+    """Undoes `random_state`; a device that is not here any more is left out.
+
+    Raises:
+        GauntletError: a stream is missing, or its state is of another version of torch.
+    """
+    with _fitting("random streams"):
+        torch.set_rng_state(saved["cpu"])
+        for index in range(torch.cuda.device_count()):
+            if f"cuda:{index}" in saved:
+                torch.cuda.set_rng_state(saved[f"cuda:{index}"], index)
+        for name, generator in generators.items():
+            generator.set_state(saved[f"own:{name}"])
+
+
+@contextmanager
+def _fitting(part: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise GauntletError(
+            f"a training state whose {part} do not fit: {problems(error)[0]}", expected="what this training writes",
+            where="the resumed training", fix=START_AGAIN,
+        ) from error  # fmt: skip
+
+
+def _whole(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Digest of everything that a state's file holds."""
+    return sha256("\n".join([digest_of(tensors), header["identity"], header["where"]]).encode())
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -92,9 +92,10 @@ def fit(
     identity = {"recipe": recipe.digest, "data": data.digest, "seed": str(data.seed), "start": training.start}
     kept = None if out is None else out.with_name(f"{out.stem}.resume.safetensors")
     saved = None if kept is None else read_state(kept, identity)
-    if saved is not None:
-        restore_weights(weights, saved.weights)
     lengths = [phase.length(len(data)) for phase in recipe.phases]
+    if saved is not None:
+        saved.refuse_beyond(lengths)
+        restore_weights(weights, saved.weights)
     done = 0 if saved is None else sum(lengths[: saved.phase]) + saved.step
     writes = out is not None and engine.rank == 0
     curve = LossCurve(out.with_name(f"{out.stem}.loss.csv") if out and writes else None, training.terms, done)

@@ -47,10 +47,16 @@ def attack_prompts(tower: Backbone, prompts: PromptSet, rules: WordSwap, source:
         rules: budget and switches.
         source: candidates.
     """
+    texts = list(dict.fromkeys(text for group in prompts.prompts for text in group))
+    return _told(prompts, attack_sentences(texts, tower, prompts, rules, source), source)
+
+
+def attack_sentences(
+    texts: Sequence[str], tower: Backbone, prompts: PromptSet, rules: WordSwap, source: Source
+) -> list[Attacked]:
+    """Attacks sentences one by one; the other arguments are those of `attack_prompts`."""
     reader = TextTower(tower)
-    texts = dict.fromkeys(text for group in prompts.prompts for text in group)
-    done = [attack_sentence(text, reader, source, rules, class_names=prompts.class_names) for text in texts]
-    return _told(prompts, done, source)
+    return [attack_sentence(text, reader, source, rules, class_names=prompts.class_names) for text in texts]
 
 
 def _told(prompts: PromptSet, sentences: Sequence[Attacked], source: Source) -> AttackedPrompts:
@@ -68,5 +74,7 @@ def attacked_prompts(tower: Backbone, prompts: PromptSet, rules: WordSwap) -> At
         UnavailableError: the source's data or weights are not on this machine.
     """
     source = build_source(rules)
-    sentences = cached(tower, prompts, rules, source, lambda: attack_prompts(tower, prompts, rules, source).sentences)
+    sentences = cached(
+        tower, prompts, rules, source, lambda texts: attack_sentences(texts, tower, prompts, rules, source)
+    )
     return _told(prompts, sentences, source)

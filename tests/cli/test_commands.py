@@ -1,6 +1,8 @@
 """The command teaches by example, answers machines in JSON, and says one clear thing when it cannot go on."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,10 +17,11 @@ from typer.testing import CliRunner, Result
 from vlm_gauntlet.cli.main import app
 from vlm_gauntlet.fixtures.datasets import EMBEDDED
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.records import Cell
 from vlm_gauntlet.suites import running
 
 COMMANDS = ("run", "board", "check", "methods", "attacks", "datasets", "protocols", "backbones", "train",
-            "train-miniclip", "doctor", "schema", "data get", "retrieval")  # fmt: skip
+            "train-miniclip", "doctor", "schema", "data get", "retrieval", "verify")  # fmt: skip
 CELL = ("--backbone", "miniclip-vit", "--dataset", "digits", "--protocol", "clean", "--limit", "4")
 
 MINE = """
@@ -167,6 +170,54 @@ def test_run_then_board(tmp_path: Path) -> None:
     assert "miniclip-vit" in board.stdout and "digits" in board.stdout
 
 
+def test_an_outcome_is_verified_or_differs_or_is_beyond_this_machine(tmp_path: Path) -> None:
+    assert gauntlet("run", "--method", "undefended", *CELL, "--outcomes", tmp_path).exit_code == 0
+    (path,) = tmp_path.glob("*.json")
+    record = json.loads(path.read_text())
+    fine = gauntlet("verify", path, "--samples", 2, "--by", "me", "--seed", 5)
+    assert (
+        fine.exit_code == 0
+        and "verified 2 of 4 (chosen by seed 5)" in fine.stdout
+        and "would have missed" in fine.stdout
+    )
+    kept = json.loads((tmp_path / f"{record['key']}.verified.json").read_text())["verifications"]
+    assert [look["by"] for look in kept] == ["me"] and len(kept[0]["chosen"]) == 2
+    assert json.loads(path.read_text()) == record, "the outcome stays as it was made"
+    for sample in record["samples"]:
+        sample |= {"clean": 1 - sample["clean"], "attacked": 1 - sample["attacked"]}
+    (tmp_path / "forged").mkdir()
+    forged = tmp_path / "forged" / "theirs.json"
+    forged.write_text(json.dumps(record))
+    wrong = gauntlet("verify", forged, "--no-record")
+    assert wrong.exit_code == 1 and "differs: 4 of 4" in wrong.stdout and [*forged.parent.iterdir()] == [forged]
+    text = path.read_text().replace(record["cell"]["code_digest"], "0" * 64)
+    forged.write_text(text.replace(record["key"], Cell.model_validate(json.loads(text)["cell"], strict=False).key))
+    beyond = gauntlet("verify", forged)
+    assert beyond.exit_code == 2 and "cannot verify here: it was made with another code" in beyond.stderr
+    forged.write_text("{")
+    assert gauntlet("verify", forged).exit_code == 2 and gauntlet("verify", tmp_path / "no.json").exit_code == 2
+
+
+def test_a_bad_file_among_good_ones_is_named_and_the_board_stands(tmp_path: Path) -> None:
+    assert gauntlet("run", "--method", "undefended", *CELL, "--outcomes", tmp_path).exit_code == 0
+    (tmp_path / "bad.json").write_text('{"key": ')
+    result = gauntlet("board", "--outcomes", tmp_path, "--out", tmp_path / "site", "--text")
+    assert result.exit_code == 0 and "undefended" in result.stdout and "set aside: bad.json" in result.stderr
+
+
+def test_a_defence_from_elsewhere_ranks_where_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    name = f"{tmp_path / 'mine.py'}:Mirror"
+    run = gauntlet("run", "--method", name, *CELL, "--outcomes", tmp_path / "o")
+    assert run.exit_code == 0 and f"--text --method {name}" in run.stdout
+    unnamed, named = (gauntlet("board", "--outcomes", tmp_path / "o", *more) for more in ((), ("--method", name)))
+    assert "unknown here" in unnamed.stdout and "'Mirror' is not known here" in unnamed.stderr
+    assert named.exit_code == 0 and "unknown here" not in named.stdout and not named.stderr
+    (path,) = (tmp_path / "o").glob("*.json")
+    assert gauntlet("verify", path).exit_code == 2
+    assert gauntlet("verify", path, "--method", name).exit_code == 0
+
+
 def test_missing_data_is_not_run_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAUNTLET_DATA", str(tmp_path / "nothing"))
     cell = ("run", "--method", "undefended", "--backbone", "miniclip-vit", "--protocol", "clean", "--limit", "2",
@@ -277,3 +328,23 @@ def test_an_installed_defence_does_not_stand_in_the_way_of_training(
     monkeypatch.setitem(registry.parts().usable, "theirs", registry.methods()["rn"])
     result = CliRunner().invoke(app, ["train", "rn", "--backbone", "miniclip-vit", "--data", str(tmp_path)])
     assert "rn is not trained" in result.output and "tecoa" in result.output
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_takes_nothing_is_one_clear_error(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "somewhere")
+
+    assert gauntlet("run", "--method", "undefended", *CELL, "--outcomes", tmp_path / "o").exit_code == 0
+    monkeypatch.setattr("tempfile.mkstemp", fails)
+    monkeypatch.setattr("tempfile.mkdtemp", fails)
+    for command in (("run", "--method", "rn", *CELL, "--outcomes", tmp_path / "p"),
+                    ("board", "--outcomes", tmp_path / "o", "--out", tmp_path / "site")):  # fmt: skip
+        result = gauntlet(*command)
+        assert result.exit_code == 2 and os.strerror(number) in result.stderr and "fix: " in result.stderr
+        assert isinstance(result.exception, SystemExit)
+    monkeypatch.setattr("vlm_gauntlet.leaderboard.evidence.gather", fails)  # where nobody thought of it
+    result = gauntlet("board", "--outcomes", tmp_path / "o")
+    assert result.exit_code == 2 and f"error: {os.strerror(number)}" in result.stderr and "somewhere" in result.stderr

@@ -161,12 +161,12 @@ def test_the_command_reads_both_folders(tmp_path: Path) -> None:
     assert board("--text").startswith("failed: ")
     RetrievalJournal(tmp_path / "o").write(retrieved())
     assert "image-text retrieval" in board("--text") and "no outcomes" not in board("--text")
-    Journal(tmp_path / "o").write(outcome("10"))
+    Journal(tmp_path / "o").write(outcome("10", "clean"))
     assert "worst case" in board("--text") and "image-text retrieval" in board("--text")
     assert "2 outcomes ->" in board("--out", str(tmp_path / "site"))
     assert (tmp_path / "site" / "retrieval.html").is_file()
     alien = tmp_path / "o" / "retrieval" / "alien.json"
     alien.write_text(outcome("10").model_dump_json())
-    refused = board("--out", str(tmp_path / "site"))
-    assert refused.startswith("failed: ") and "alien.json" in "".join(refused.split())
+    told = board("--out", str(tmp_path / "site"))
+    assert "set aside: alien.json: a retrieval outcome that does not validate" in told and "2 outcomes ->" in told
     assert (tmp_path / "site" / "retrieval.html").is_file()

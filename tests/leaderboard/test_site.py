@@ -94,7 +94,7 @@ def pages(site: Path) -> dict[Path, Page]:
 
 def test_every_page_is_well_formed(site: Path) -> None:
     found = pages(site)
-    assert len([p for p in found if "claims" not in p.parts and p.name != "audit.html"]) == 1 + 7 + 3 + 1
+    assert len([p for p in found if "claims" not in p.parts and p.name != "audit.html"]) == 1 + 7 + 3 + 1 + 1
     assert len([p for p in found if "claims" in p.parts]) > 50
     for path, page in found.items():
         assert len(page.ids) == len(set(page.ids)), path
@@ -278,6 +278,14 @@ def test_a_failed_build_leaves_the_old_site(tmp_path: Path, monkeypatch: pytest.
         raise OSError("disk full")
 
     monkeypatch.setattr("vlm_gauntlet.leaderboard.site.to_latex", fails)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(GauntletError, match="disk full"):
         build_site([outcome("11")], out)
     assert (out / "index.html").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["site"]
+
+
+def test_many_draws_and_a_new_maker_are_shown(tmp_path: Path) -> None:
+    made = outcome("99", draws=12, clean="99")
+    told = made.model_copy(update={"provenance": made.provenance.model_copy(update={"maker": "authors"})})
+    out = build_site([told], tmp_path / "site").parent
+    assert "authors; not verified" in (out / "index.html").read_text()
+    assert "run by the method&#39;s authors" in (out / "methods" / "tecoa.html").read_text()

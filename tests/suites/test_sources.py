@@ -2,7 +2,6 @@
 
 from vlm_gauntlet.attacks.protocols import protocol
 from vlm_gauntlet.fixtures.backbones import load_backbone
-from vlm_gauntlet.fixtures.datasets import dataset
 from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.suites.keys import attack_code
 from vlm_gauntlet.suites.sources import sources
@@ -12,7 +11,7 @@ QUERY = protocol("transfer-query-500-black-box-linf-16-255")
 
 def names(name: str) -> list[str]:
     backbone = load_backbone("miniclip-vit")
-    return [*sources(method(name).build(backbone), backbone, dataset("digits").prompts)]
+    return [*sources(method(name).build(backbone), backbone)]
 
 
 def test_who_stands_on_what() -> None:
@@ -24,8 +23,7 @@ def test_who_stands_on_what() -> None:
 
 def test_the_key_knows_what_images_are_made_on() -> None:
     backbone = load_backbone("miniclip-vit")
-    defence, prompts = method("undefended").build(backbone), dataset("digits").prompts
-    found = sources(defence, backbone, prompts)
+    found = sources(method("undefended").build(backbone), backbone)
     fewer = {"undefended": found["undefended"]}
     other = {**found, "tecoa": found["undefended"]}
     codes = {attack_code(QUERY, models, backbone) for models in (found, fewer, other, {})}

@@ -1,13 +1,18 @@
 """Saved states: any optimiser round trip, damage of any kind, and states of another training."""
 
+import errno
+import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.training import state as state_file
 from vlm_gauntlet.training.state import (
     State,
     optimiser_state,
@@ -109,8 +114,6 @@ def test_a_damaged_state_is_one_clear_error(damage: str, tmp_path: Path) -> None
         "other": None,
     }[damage]  # fmt: skip
     if bad is None:  # a safetensors file of something else
-        from safetensors.torch import save
-
         bad = save({"weight/w": torch.ones(3)})
     path.write_bytes(bad)
     with pytest.raises(GauntletError, match="does not validate") as raised:
@@ -144,4 +147,71 @@ def test_a_curve_that_lost_lines_is_one_clear_error(tmp_path: Path) -> None:
     curve = tmp_path / "line.loss.csv"
     curve.write_text("".join(curve.read_text().splitlines(keepends=True)[:3]))
     with pytest.raises(GauntletError, match="a loss curve of 2 steps"):
+        fit(Line(), recipe(), points(), tmp_path / "line.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"phase": -1}, "phase -1"), ({"step": "3"}, "step '3'"), ({"step": True}, "step True"),
+        ({"phase": 7}, "of phase 7"), ({"step": 10**6}, "step 1000000"),
+        ({"values": {"nobody/step": 1}}, "optimiser do not fit"),
+    ],
+)  # fmt: skip
+def test_a_state_that_says_what_cannot_be_is_one_clear_error(
+    damage: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    """Rewritten with a digest that holds: nothing but what it says is wrong."""
+    path = killed_in(tmp_path)
+    header, tensors = state_file._read(path)
+    where = json.loads(header["where"]) | damage
+    header["where"] = json.dumps(where)
+    path.write_bytes(save(tensors, header | {"digest": state_file._whole(header, tensors)}))
+    with pytest.raises(GauntletError, match=said) as raised:
+        fit(Line(), recipe(), points(), tmp_path / "line.safetensors")
+    assert "remove" in raised.value.fix
+
+
+def test_streams_of_another_kind_are_one_clear_error(tmp_path: Path) -> None:
+    path = killed_in(tmp_path)
+    header, tensors = state_file._read(path)
+    for random in ({}, {"random/cpu": torch.zeros(3, dtype=torch.uint8)}):
+        kept = {n: t for n, t in tensors.items() if not n.startswith("random/")} | random
+        path.write_bytes(save(kept, header | {"digest": state_file._whole(header, kept)}))
+        with pytest.raises(GauntletError, match="random streams do not fit"):
+            fit(Line(), recipe(), points(), tmp_path / "line.safetensors")
+
+
+def test_a_header_that_was_touched_does_not_validate(tmp_path: Path) -> None:
+    path = killed_in(tmp_path)
+    header, tensors = state_file._read(path)
+    where = json.loads(header["where"])
+    path.write_bytes(save(tensors, header | {"where": json.dumps({**where, "step": where["step"] - 1})}))
+    with pytest.raises(GauntletError, match="digest differs"):
+        fit(Line(), recipe(), points(), tmp_path / "line.safetensors")
+
+
+@pytest.mark.parametrize(("call", "error"), [("os.fsync", errno.ENOSPC), ("os.replace", errno.EACCES),
+                                             ("tempfile.mkstemp", errno.EROFS)])  # fmt: skip
+def test_a_disk_that_takes_nothing_is_one_clear_error_and_loses_no_state(
+    call: str, error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = killed_in(tmp_path)
+    before = path.read_bytes()
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(call, fails)
+        with pytest.raises(GauntletError, match="cannot be written") as raised:
+            fit(Line(), recipe(), points(), tmp_path / "line.safetensors")
+    assert os.strerror(error) in str(raised.value) and str(tmp_path) in raised.value.where
+    assert path.read_bytes() == before and not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    fit(Line(), recipe(), points(), tmp_path / "line.safetensors")
+
+
+def test_a_folder_in_the_place_of_a_state_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "line.resume.safetensors").mkdir()
+    with pytest.raises(GauntletError, match="does not validate"):
         fit(Line(), recipe(), points(), tmp_path / "line.safetensors")
