@@ -68,10 +68,18 @@ def test_random_views_fall_to_momentum_and_rounds_where_pgd_with_four_draws_leav
 
 
 def test_looks_are_not_at_the_draws_that_a_gradient_saw() -> None:
-    """One step on four pixels: at the same draws, looks would find exactly these pixels moved."""
-    attack = AdaptiveEnsemble("linf", EPS, steps=1, rounds=1, eot=8, looks=8, n_targets=0)
+    """Eight steps on four pixels each: at the same eight draws, looks would find exactly these pixels moved."""
+    attack = AdaptiveEnsemble("linf", EPS, steps=8, rounds=1, eot=1, looks=8, n_targets=0)
     result = attack(Patches(KEYS, 0.06), GREY, DARK, KEYS)
     assert not result.telemetry["converged"].any()
+
+
+def test_what_fell_by_luck_is_attacked_again() -> None:
+    """Two looks are soon passed by luck: the next round looks again, at other draws."""
+    attack = AdaptiveEnsemble("linf", EPS, steps=4, rounds=4, eot=1, looks=2, n_targets=0)
+    once, often = (replace(attack, rounds=rounds)(Patches(KEYS, 0.08), GREY, DARK, KEYS) for rounds in (1, 4))
+    assert (often.telemetry["rounds"] == 4).all()
+    assert right_share(often.images, 0.08) < right_share(once.images, 0.08) - 0.1
 
 
 def test_a_saturated_cross_entropy_falls_to_the_margin() -> None:
