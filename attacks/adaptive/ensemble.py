@@ -58,8 +58,9 @@ class AdaptiveEnsemble(GradientAttack):
     victim is that of its mean logits. A round has twice the steps of the last; of a randomised victim every second
     round has twice the draws instead.
 
-    A sample's curve is flat where it fell, or where `REACH` more rounds as good as the last would not take it; then
-    nothing more is spent on it. Series: `converged` (1 where flat), `rounds` (in which it was attacked).
+    A sample's curve is flat where it fell, or where a doubling gained so little that two more could not take it
+    (`standing.REACH`); then nothing more is spent on it. Series: `converged` (1 where flat), `rounds` (in which it was
+    attacked).
 
     Args:
         steps: of an ascent in the first round.
