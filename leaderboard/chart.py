@@ -48,7 +48,7 @@ def chart(rows: Sequence[Row], name: str, subject: str) -> Markup | None:
         for row in points
         if row.worst
     )
-    return _embeddable(drawn.getvalue(), name, f"Worst case against clean accuracy in per cent, {subject}", said)
+    return embeddable(drawn.getvalue(), name, f"Worst case against clean accuracy in per cent, {subject}", said)
 
 
 def _draw(points: Sequence[Row]) -> Figure:
@@ -90,7 +90,7 @@ def shorten(text: str) -> str:
     return text if len(text) <= 20 else f"{text[:19]}…"
 
 
-def _embeddable(drawn: bytes, name: str, title: str, said: str) -> Markup:
+def embeddable(drawn: bytes, name: str, title: str, said: str) -> Markup:
     """Matplotlib's file as an element of a page: no style attribute (the page forbids them), ids that cannot clash."""
     for namespace, prefix in ((SVG, ""), (LINK[1:].partition("}")[0], "xlink")):
         ElementTree.register_namespace(prefix, namespace)

@@ -22,6 +22,7 @@ from .fingerprint import fingerprint
 
 GRADIENTS: dict[Gradient, str] = {
     "direct": "forward", "straight-through": "surrogate", "backbone": "behind_backbone", "unrolled": "unrolled",
+    "relaxed": "relaxed",
 }  # fmt: skip
 
 
@@ -114,6 +115,13 @@ class Defence(nn.Module):
         """
         return self.forward(images, prompts)
 
+    def relaxed(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Logits of something cheaper that images transfer from: fewer inner steps, an ensemble of views.
+
+        The values are its own: attackers only differentiate it, the defence judges. Default: `surrogate`.
+        """
+        return self.surrogate(images, prompts)
+
     def gate_margin(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """How far each image [B] lies inside the region where the defence acts: positive where it does; differentiable.
 
@@ -133,7 +141,7 @@ class Defence(nn.Module):
 
     @classmethod
     def offers(cls, part: str) -> bool:
-        """Whether the class writes this part itself: `surrogate`, `unrolled`, `gate_margin` or `branch_logits`."""
+        """Whether the class writes this part itself: `surrogate`, `unrolled`, `relaxed`, `gate_margin`..."""
         return getattr(cls, part) is not getattr(Defence, part)
 
     @final  # type: ignore[misc]
@@ -146,7 +154,7 @@ class Defence(nn.Module):
             images: float32 [B, 3, H, W] in [0,1], on the backbone's device.
             prompts: the classes.
             draws: random streams; default: one fixed stream for each position in the batch.
-            gradient: whose: of `forward` (direct), `surrogate` (straight-through), the backbone, or `unrolled`.
+            gradient: whose: a key of GRADIENTS, such as `direct` for that of `forward`.
 
         Raises:
             GauntletError: bad images.

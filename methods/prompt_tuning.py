@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from vlm_gauntlet.attacks.adaptive.straight_through import straight_through
 from vlm_gauntlet.attacks.adaptive.unrolling import soft_sign
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.learned_prompts import prompted_text_features, word_vectors
+from vlm_gauntlet.fixtures.learned_prompts import CONTEXT, prompted_text_features, word_vectors
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from .views import entropy, most_certain, pick
@@ -25,6 +25,11 @@ def mean_entropy(logits: Tensor) -> Tensor:
 def marginal_entropy(logits: Tensor) -> Tensor:
     """Logits [B, n, K] of views -> entropy [B] of their mean probability (TPT)."""
     return entropy(logits.log_softmax(-1).logsumexp(1))
+
+
+def initial_prompts(prompts: PromptSet) -> PromptSet:
+    """The sentences that the step starts from, one a class."""
+    return PromptSet.from_templates(list(prompts.class_names), [CONTEXT + " {}."])
 
 
 def view_logits(backbone: Backbone, features: Tensor, text: Tensor) -> Tensor:

@@ -129,6 +129,16 @@ class BatchContext:
         """See Context."""
         return not self.evaluation.target.card.randomised
 
+    @property
+    def towers(self) -> tuple[Backbone, ...]:
+        """See attacks.adaptive.routes.InformedContext."""
+        target, undefended = self.evaluation.target, self.evaluation.undefended.backbone
+        return (undefended, target.tuned_backbone) if target.offers("tuned_backbone") else (undefended,)
+
+    def offers(self, part: str) -> bool:
+        """See attacks.adaptive.routes.InformedContext."""
+        return self.evaluation.target.offers(part)
+
     def victim(
         self, gradient: Gradient = "direct", *, period: int = 0, prompts: PromptSet | None = None
     ) -> BoundDefence:

@@ -86,6 +86,11 @@ class COLA(Defence):
         """Also through Sinkhorn's rounds."""
         return self.forward(images, prompts)
 
+    def relaxed(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """An ensemble of the views: each meets all descriptions of a class alike, without transport."""
+        similarity, rows, columns = self.problems(images, prompts)
+        return self._pooled(similarity, rows[..., :, None] * columns[..., None, :])
+
     def problems(self, images: Tensor, prompts: PromptSet) -> tuple[Tensor, Tensor, Tensor]:
         """One transport problem for each image and class: similarities [B, K, N, M], marginals [B, K, N], [B, K, M]."""
         bank = self.bank(prompts)

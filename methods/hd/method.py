@@ -56,6 +56,10 @@ class HedgeDefense(Defence):
         """Through the last steps, straight-through before them."""
         return self.backbone(self.hedged(images, prompts, unroll=UNROLLED), prompts)
 
+    def relaxed(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """The undefended answer at the random start: no inner step at all."""
+        return self.backbone(identity_backward(self._start, images), prompts)
+
     def hedged(self, images: Tensor, prompts: PromptSet, *, unroll: int = 0) -> Tensor:
         """Images [B, 3, H, W] -> x + delta, inside the ball and [0,1]; the last `unroll` steps keep their graph."""
         moved = self._start(images)

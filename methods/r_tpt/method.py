@@ -7,6 +7,7 @@ misuses. Then sum_i w_i logits_i over all views, w = softmax(r / tau), r_i = mea
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward
@@ -14,8 +15,10 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from ..base import Defence
-from ..prompt_tuning import mean_entropy, tuned_text_features, view_logits
+from ..prompt_tuning import initial_prompts, mean_entropy, tuned_text_features, view_logits
 from ..views import VIEWS, draw_views, view_features
+
+RELAXED_VIEWS = 9
 
 
 class RTPT(Defence):
@@ -56,6 +59,13 @@ class RTPT(Defence):
     def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """Also through the loss and the step, which moves nearly by lr sign(g)."""
         return self._answer(images, prompts, unroll=True)
+
+    def relaxed(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """Few views, the words as they are before the step, every view counting alike."""
+        views = draw_views(images, self.draws, RELAXED_VIEWS)
+        seen = views.render(images, self.backbone.image_size).flatten(0, 1)
+        features = F.normalize(self.backbone.encode_image(seen).float(), dim=-1).view(len(images), RELAXED_VIEWS, -1)
+        return self.backbone.logit_scale * features.mean(1) @ self.backbone.text_features(initial_prompts(prompts)).T
 
     def reliability(self, features: Tensor) -> Tensor:
         """Unit features [B, N, D] of the views -> r [B, N]."""

@@ -11,7 +11,7 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from ..base import Defence
-from ..prompt_tuning import marginal_entropy, tuned_text_features, view_logits
+from ..prompt_tuning import initial_prompts, marginal_entropy, tuned_text_features, view_logits
 from ..views import draw_views, view_features
 
 
@@ -47,6 +47,10 @@ class TPT(Defence):
     def unrolled(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """Also through the views, the loss and the step, which moves nearly by lr sign(g)."""
         return self._answer(images, prompts, unroll=True)
+
+    def relaxed(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        """The image alone, under the words as they are before the step."""
+        return self.backbone(images, initial_prompts(prompts))
 
     def _answer(self, images: Tensor, prompts: PromptSet, *, unroll: bool) -> Tensor:
         count, augmix = int(self.deviations["views"]), self.deviations["augmix"] == "chains"
