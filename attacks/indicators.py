@@ -126,6 +126,12 @@ def robust_above_clean(clean_accuracy: float, robust_accuracy: float) -> Indicat
     return _above("robust-above-clean", robust_accuracy - clean_accuracy, 0.0, meaning)
 
 
+def not_converged(converged: Tensor) -> Indicator:
+    """Fraction of samples [B] that a larger budget might still take: their curve was not flat. Threshold 0."""
+    meaning = "the attack's budget had not converged: twice the steps or draws may break more"
+    return _above("not-converged", 1 - converged.float().mean(), 0.0, meaning)
+
+
 def unread_text(same: Tensor) -> Indicator:
     """Fraction of samples [B] whose logits are the very same under clean and attacked prompts. Threshold 0."""
     meaning = "the attacked sentences change nothing: the method reads class names alone, or no word was changed"
@@ -158,6 +164,8 @@ def attack_indicators(
         made.append(silent_success(telemetry["silent_success"], success))
     if {"agreement_clean", "agreement_attacked"} <= telemetry.keys():
         made.append(gradient_misleads(telemetry["agreement_clean"], telemetry["agreement_attacked"]))
+    if "converged" in telemetry:
+        made.append(not_converged(telemetry["converged"]))
     if "replay_gap" in telemetry:
         made.append(unstable_replay(telemetry["replay_gap"]))
     if "secret" in telemetry:

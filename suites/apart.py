@@ -57,7 +57,7 @@ class Apart:
     ) -> None:
         self.what, self.limits = what, limits or Limits()
         ours, theirs = _context().Pipe()
-        state = (dict(os.environ), [*sys.path], torch.get_num_threads(), self.limits.memory)
+        state = (dict(os.environ), [*sys.path], os.getcwd(), torch.get_num_threads(), self.limits.memory)
         self._process = _context().Process(target=_serve, args=(theirs, state, make, arguments), daemon=True)
         with _no_main_module():
             self._process.start()
@@ -148,15 +148,16 @@ def _no_main_module() -> Iterator[None]:
 
 def _serve(
     connection: "Connection[Any, Any]",
-    state: tuple[Mapping[str, str], list[str], int, int | None],
+    state: tuple[Mapping[str, str], list[str], str, int, int | None],
     make: Callable[..., object],
     arguments: tuple[object, ...],
 ) -> None:
     """Makes the object and answers until nobody asks any more."""
-    environment, path, threads, memory = state
+    environment, path, folder, threads, memory = state
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:] = path
+    os.chdir(folder)
     torch.set_num_threads(threads)
     if memory is not None:
         _limit(memory)

@@ -194,6 +194,7 @@ def _thresholds(averaged_draws: int) -> dict[str, Indicator]:
         lambda: indicators.batch_dependent(one), lambda: indicators.robust_above_clean(1.0, 1.0),
         lambda: indicators.unread_text(one), lambda: indicators.gradient_misleads(one, one),
         lambda: indicators.unstable_replay(one), lambda: indicators.unstable_keys(one, one),
+        lambda: indicators.not_converged(one),
     ]  # fmt: skip
     return {indicator.name: indicator for indicator in (make() for make in made)}
 

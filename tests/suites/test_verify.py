@@ -12,18 +12,23 @@ from torch import Tensor
 
 from vlm_gauntlet.attacks.protocols import protocol, varied
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import Method
-from vlm_gauntlet.suites import cells, verify
+from vlm_gauntlet.suites import cells, running, verify
+from vlm_gauntlet.suites.batch import Asked, Made
 from vlm_gauntlet.suites.cells import CellPlan, plan
-from vlm_gauntlet.suites.journal import Journal
+from vlm_gauntlet.suites.journal import BatchResult, Journal
 from vlm_gauntlet.suites.known_here import KnownHere, expected_ids
 from vlm_gauntlet.suites.running import run_cell
+from vlm_gauntlet.suites.scoring import Scorer
 from vlm_gauntlet.suites.verification_records import add, beside, verifications
 from vlm_gauntlet.suites.verify import CannotVerifyError, escape_probability, recompute
+
+from .in_process import stay_here
 
 N = 10
 
@@ -41,14 +46,20 @@ class Exits(Defence):
 def cell(monkeypatch: pytest.MonkeyPatch, tiny_backbone: Backbone) -> CellPlan:
     """A randomised defence under PGD on digits, on a small backbone."""
     monkeypatch.setattr(cells, "load_backbone", lambda name, device: tiny_backbone)
+    stay_here(monkeypatch, running, verify)
     (made,) = plan(["rn"], "tiny", ["digits"], ["pgd-10-white-box-linf-8-255"], limit=N, batch_size=4)
     return replace(made, protocol=varied(made.protocol, steps=2))
 
 
 def lengths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
-    run = verify.run_batch
-    monkeypatch.setattr(verify, "run_batch", lambda e, batch: seen.append(len(batch.ids)) or run(e, batch))
+    score = verify.score_batch
+
+    def counting(asked: Asked, batch: Batch, made: Made, scorer: Scorer) -> BatchResult:
+        seen.append(len(batch.ids))
+        return score(asked, batch, made, scorer)
+
+    monkeypatch.setattr(verify, "score_batch", counting)
     return seen
 
 
