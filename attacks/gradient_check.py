@@ -15,6 +15,7 @@ from .base import Victim
 from .losses import margin
 
 DIRECTIONS = 4
+LEAST_STEPS = 20  # an attack of fewer proves nothing, whatever its gradient
 SHARE = 1 / 2  # of eps: beyond rounding and the creases of inner sign steps, near enough for a derivative
 NOTHING = -2.0  # below every cosine, where the function stays constant
 

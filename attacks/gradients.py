@@ -43,6 +43,12 @@ class GradientAttack(Attack):
         return self.gradient == "unrolled"
 
     @property
+    def total_steps(self) -> int:
+        """Gradient steps in all, over restarts and rounds."""
+        steps: int = getattr(self, "steps", 0) * getattr(self, "restarts", 1)
+        return steps
+
+    @property
     def averaged_draws(self) -> int:
         """See Attack."""
         return self.eot

@@ -5,17 +5,17 @@ A defence can hide its gradient, or give a wrong one; it hides neither from imag
 
 from collections.abc import Sequence
 
+from vlm_gauntlet.attacks.gradient_check import LEAST_STEPS
 from vlm_gauntlet.attacks.gradients import GradientAttack
 from vlm_gauntlet.attacks.levels import level
 from vlm_gauntlet.attacks.registry import attacks, build
 from vlm_gauntlet.fixtures.records import Outcome
 
-STEPS = 20  # of gradient, over all restarts
 QUERIES = {"square": 500, "rays": 1000, "transfer-query": 500}
 TRANSFERS = ("transfer-query",)
 UNSOUND = frozenset({"gradient-misleads", "zero-gradient", "dead-gradient", "nan-gradient"})
 NEEDED = {
-    "gradient": f"no gradient attack of {STEPS} steps whose gradient predicts the loss",
+    "gradient": f"no gradient attack of {LEAST_STEPS} steps whose gradient predicts the loss",
     "query": "no search by enough queries",
     "transfer": "no images transferred from the undefended, the tuned and the defence's own models",
     "replay": "no answers asked again in a fresh process",
@@ -37,9 +37,8 @@ def kinds(outcome: Outcome) -> set[str]:
     indicators, found = {i.name: i for i in outcome.indicators}, set()
     attack, informed = build(protocol), level(protocol) in ("T1", "T2")
     if informed and isinstance(attack, GradientAttack):
-        steps = getattr(attack, "steps", 0) * getattr(attack, "restarts", 1)
         sound = "gradient-misleads" in indicators and not any(i.fired for i in indicators.values() if i.name in UNSOUND)
-        if steps >= STEPS and sound:
+        if attack.total_steps >= LEAST_STEPS and sound:
             found.add("gradient")
     if threat.knowledge == "black-box" and getattr(attack, "queries", 0) >= QUERIES.get(name, float("inf")):
         found.add("query")

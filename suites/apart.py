@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vlm_gauntlet.fixtures.errors import ContractError, GauntletError, UnavailableError, failure
 
-PRELOADED = ("vlm_gauntlet.suites.witness",)
+PRELOADED = ("vlm_gauntlet.suites.preloaded",)
 TENSOR = "__tensor__"
 ERRORS = {kind.__name__: kind for kind in (GauntletError, ContractError, UnavailableError)}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vlm_gauntlet.attacks.adaptive.eot import input_gradient
 from vlm_gauntlet.attacks.balls import lp_norm
 from vlm_gauntlet.attacks.base import Attack, Attacked, Victim
-from vlm_gauntlet.attacks.gradient_check import agreement
+from vlm_gauntlet.attacks.gradient_check import LEAST_STEPS, agreement
 from vlm_gauntlet.attacks.gradients import GradientAttack
 from vlm_gauntlet.attacks.losses import cross_entropy
 from vlm_gauntlet.attacks.registry import build
@@ -36,10 +36,20 @@ CONFIRMING = 30  # draws that the choice of the worst attack never sees
 
 
 def confirming_draws(protocol: Protocol, *, randomised: bool) -> int:
-    """Draws of an attacked image on which no attack is chosen: of a randomised defence, where it is attacked itself."""
-    threat = protocol.threat
-    through = threat.knowledge in ("black-box", "white-box", "adaptive") and not threat.harmless
-    return CONFIRMING if through and randomised else 0
+    """Draws of an attacked image on which no attack is chosen: of a randomised defence, under strong attacks on itself.
+
+    A weaker attack that does better nevertheless counts by the draws that chose it, which favours the attacker.
+    """
+    attack, knowledge = build(protocol), protocol.threat.knowledge
+    if attack is None or not randomised or protocol.threat.harmless:
+        return 0
+    return CONFIRMING if knowledge == "black-box" or is_checked(protocol, attack) else 0
+
+
+def is_checked(protocol: Protocol, attack: Attack) -> bool:
+    """Whether the gradient that an attack follows is compared with the function: where it may prove something."""
+    informed = protocol.threat.knowledge in ("white-box", "adaptive") and not protocol.threat.harmless
+    return informed and isinstance(attack, GradientAttack) and attack.total_steps >= LEAST_STEPS
 
 
 @dataclass(frozen=True)
@@ -276,7 +286,7 @@ def _telemetry(context: BatchContext, attack: Attack, made: Attacked) -> dict[st
         plain = BoundDefence(evaluation.undefended, evaluation.prompts, (0,) * len(context.images))
         gradient, _, _ = input_gradient(plain, context.images, context.labels, cross_entropy)
         told["undefended_gradient_norm"] = lp_norm(gradient, "l2")
-    if isinstance(attack, GradientAttack) and made.prompts is None:
+    if isinstance(attack, GradientAttack) and is_checked(evaluation.protocol, attack) and made.prompts is None:
         told |= _agreement(context, attack, result.images)
     return told
 

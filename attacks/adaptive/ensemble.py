@@ -97,6 +97,11 @@ class AdaptiveEnsemble(GradientAttack):
         return super().tailored or self.parts or self.n_targets > 0
 
     @property
+    def total_steps(self) -> int:
+        """See GradientAttack; of one ascent."""
+        return self.steps * ((1 << self.rounds) - 1)
+
+    @property
     def averaged_draws(self) -> int:
         """See Attack."""
         return self.eot << (self.rounds - 1) // 2
