@@ -32,7 +32,9 @@ def run(
     limit: Annotated[
         int | None, typer.Option(min=1, help="N samples of each data set, the first of a fixed permutation")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="seed of attacks, defences and scoring")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="of all random streams; default: 0, of nightly and full a secret one")
+    ] = None,
     device: Device = "cpu",
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     outcomes: Annotated[Path, typer.Option(help="folder of outcomes; finished cells are taken from it")] = Path(
@@ -51,6 +53,7 @@ def run(
     """
     from vlm_gauntlet.methods.registry import without_unusable
     from vlm_gauntlet.suites.cells import plan
+    from vlm_gauntlet.suites.seeds import seed_of
     from vlm_gauntlet.suites.tiers import tier as tier_named
 
     chosen = tier_named(tier or "fast")
@@ -62,7 +65,7 @@ def run(
         protocol or chosen.protocols,
         limit=limit or chosen.limit,
         limits={} if limit else chosen.limits,
-        seed=chosen.seed if seed is None else seed,
+        seed=seed_of(chosen, seed, outcomes),
         device=device,
         batch_size=batch_size or chosen.batch_size,
     )

@@ -29,12 +29,12 @@ DUMMY = f"{GradientMaskingDummy.__module__}:{GradientMaskingDummy.__name__}"
 
 
 def control_plan(
-    tier: Tier, method: str, protocol: str, *, dataset: str, device: str, limit: int | None = None
+    tier: Tier, method: str, protocol: str, *, dataset: str, device: str, seed: int, limit: int | None = None
 ) -> CellPlan:
     """One control cell of a tier, on as many samples as its other cells."""
     (made,) = plan(
         [method], tier.backbone, [dataset], [protocol],
-        limit=limit or tier.limit, seed=tier.seed, device=device, batch_size=tier.batch_size,
+        limit=limit or tier.limit, seed=seed, device=device, batch_size=tier.batch_size,
     )  # fmt: skip
     return made
 

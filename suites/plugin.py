@@ -46,7 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--limit", type=int, metavar="N", help="N samples of each data set, the first of a fixed permutation"
     )
-    group.addoption("--seed", type=int, help="seed of attacks, defences and scoring (default: the tier's, 0)")
+    group.addoption(
+        "--seed", type=int, help="seed of attacks, defences and scoring (default: 0; of nightly and full a secret one)"
+    )
     group.addoption(
         "--outcomes",
         type=Path,
@@ -191,11 +193,12 @@ def cells_of(config: pytest.Config, tier_name: str) -> "list[CellPlan]":
     from vlm_gauntlet.methods.registry import without_unusable
 
     from .cells import plan
+    from .seeds import seed_of
     from .tiers import tier
 
     chosen = tier(tier_name)
-    seed = config.getoption("--seed")
     limit = config.getoption("--limit")
+    folder = outcomes_folder(config) if chosen.secret_seed else Path()
     return plan(
         config.getoption("--method") or without_unusable(chosen.methods)[0],
         chosen.backbone,
@@ -203,7 +206,7 @@ def cells_of(config: pytest.Config, tier_name: str) -> "list[CellPlan]":
         config.getoption("--protocol") or chosen.protocols,
         limit=limit or chosen.limit,
         limits={} if limit else chosen.limits,
-        seed=chosen.seed if seed is None else seed,
+        seed=seed_of(chosen, config.getoption("--seed"), folder),
         device=config.getoption("--device"),
         batch_size=chosen.batch_size,
     )

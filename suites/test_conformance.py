@@ -6,14 +6,19 @@ from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.suites.conformance import check_defence
+from vlm_gauntlet.suites.conformance.apart import check_apart
 from vlm_gauntlet.suites.tiers import tier
 
 
 @pytest.mark.fast
 def test_method_conforms(method_name: str, pytestconfig: pytest.Config) -> None:
     try:
-        backbone = load_backbone(tier("fast").backbone, pytestconfig.getoption("--device"))
-        report = check_defence(method(method_name), backbone)
+        backbone, device = tier("fast").backbone, pytestconfig.getoption("--device")
+        chosen = method(method_name)
+        if chosen.outside:
+            report = check_apart(method_name, backbone, device)
+        else:
+            report = check_defence(chosen, load_backbone(backbone, device))
     except UnavailableError as missing:
         pytest.skip(f"not run: {missing}")
     assert report.passed, report.markdown()

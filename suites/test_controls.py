@@ -18,6 +18,7 @@ from vlm_gauntlet.suites.controls import (
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.plugin import outcomes_folder
 from vlm_gauntlet.suites.running import run_cell
+from vlm_gauntlet.suites.seeds import seed_of
 from vlm_gauntlet.suites.tiers import Tier, tier
 
 Control = Callable[..., Outcome]
@@ -31,7 +32,8 @@ def control(tier_name: str, journal: Journal, pytestconfig: pytest.Config) -> Co
 
     def run(method: str, protocol: str, *, dataset: str | None = None) -> Outcome:
         options = {name: pytestconfig.getoption(f"--{name}") for name in ("device", "limit")}
-        cell = control_plan(chosen, method, protocol, dataset=dataset or chosen.datasets[0], **options)
+        seed = seed_of(chosen, pytestconfig.getoption("--seed"), outcomes_folder(pytestconfig))
+        cell = control_plan(chosen, method, protocol, dataset=dataset or chosen.datasets[0], seed=seed, **options)
         try:
             return run_cell(cell, apart if method == DUMMY else journal)
         except UnavailableError as missing:

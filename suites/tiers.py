@@ -37,6 +37,7 @@ class Tier(BaseModel):
     randomised_limit: int | None = Field(default=None, ge=1, description="in place of limit, for many draws")
     batch_size: int = Field(ge=1)
     seed: int = 0
+    secret_seed: bool = Field(default=False, description="one is drawn for each folder of outcomes: see `seeds.py`")
     control_protocol: str = Field(description="under this white-box protocol the undefended model must break")
     adaptive_protocol: str = Field(description="under this one a gradient-masking dummy must break")
     gpu: bool = False
