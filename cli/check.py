@@ -1,5 +1,6 @@
 """`gauntlet check`: conformance of one defence, as a report to paste; or its costs, as lines for its card."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,10 @@ def check(
     method: Annotated[str, typer.Argument(help="id, module:Class or file.py:Class")],
     backbone: Annotated[str, typer.Option(help="what it defends during the check")] = "miniclip-vit",
     device: Device = "cpu",
+    outcomes: Annotated[
+        Path | None,
+        typer.Option(help="folder of outcomes that keeps the report; the board tells what failed"),
+    ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="check nothing; count and time, and print the lines for the card")
     ] = False,
@@ -38,6 +43,7 @@ def check(
 
     from vlm_gauntlet.fixtures.backbones import load_backbone
     from vlm_gauntlet.methods.registry import method as method_named
+    from vlm_gauntlet.suites.check_records import keep
     from vlm_gauntlet.suites.conformance import check_defence
     from vlm_gauntlet.suites.conformance.apart import check_apart
     from vlm_gauntlet.suites.conformance.costs import measure as measured
@@ -46,19 +52,18 @@ def check(
     if measure:
         typer.echo(measured(chosen, load_backbone(backbone, device)).toml())
         return
-    if chosen.outside:
-        report = check_apart(method, backbone, device)
-        typer.echo(report.markdown())
-        if not report.passed:
-            raise typer.Exit(1)
-        return
     with Progress(console=Console(stderr=True), transient=True, disable=quiet()) as bar:
         task = bar.add_task("checks", total=None)
-        report = check_defence(
-            chosen,
-            load_backbone(backbone, device),
-            progress=lambda name, number, total: bar.update(task, description=name, completed=number - 1, total=total),
-        )
+
+        def progress(name: str, number: int, total: int) -> None:
+            bar.update(task, description=name, completed=number - 1, total=total)
+
+        if chosen.outside:
+            report = check_apart(method, backbone, device)
+        else:
+            report = check_defence(chosen, load_backbone(backbone, device), progress=progress)
+    if outcomes is not None:
+        keep(outcomes, chosen, report)
     typer.echo(report.markdown())
     if not report.passed:
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vlm_gauntlet.fixtures.errors import problems
 from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.suites.check_records import CheckRecord, kept
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.known_here import KnownHere
 from vlm_gauntlet.suites.plausible import Doubt, doubts
@@ -19,6 +20,7 @@ from vlm_gauntlet.suites.record_folder import SetAside, conflict, repeated
 from vlm_gauntlet.suites.retrieval_records import RetrievalJournal, RetrievalOutcome
 from vlm_gauntlet.suites.verification_records import Verification, verifications
 
+from .flags import Flag
 from .rows import Row, rows
 
 UNJUDGED = "it could not be judged"
@@ -39,6 +41,7 @@ class Evidence:
         aside: files that are not shown, with the reason.
         doubts: reasons against the unranked ones, and what of the others could not be checked, by key.
         verified: what recomputing gave, by key.
+        checks: what `gauntlet check` found, by method and backbone.
     """
 
     sound: Sequence[Outcome] = ()
@@ -47,6 +50,7 @@ class Evidence:
     aside: Sequence[SetAside] = ()
     doubts: Mapping[str, Sequence[Doubt]] = field(default_factory=dict)
     verified: Mapping[str, Sequence[Verification]] = field(default_factory=dict)
+    checks: Mapping[tuple[str, str], CheckRecord] = field(default_factory=dict)
 
     @property
     def reasons(self) -> list[tuple[str, list[str]]]:
@@ -84,12 +88,26 @@ class Evidence:
 
     @cached_property
     def _rows(self) -> list[Row]:
-        found = rows(self.sound)
+        found = [self._checked(row) for row in rows(self.sound)]
         taken = {_place(row) for row in found}
         others = [row for row in rows(self.unranked) if _place(row) not in taken]
         made = [*found, *(self._unranked(row) for row in others)]
         order = {row.block: i for i, row in reversed(list(enumerate(made)))}
         return sorted(made, key=lambda row: (order[row.block], row.rank))
+
+    def _checked(self, row: Row) -> Row:
+        """The row with what its defence's check found: one that failed masks it."""
+        record = self.checks.get((row.method, row.backbone))
+        if record is None or record.code_digest != row.outcomes[0].cell.code_digest:
+            return row
+        flags = [
+            Flag(f"check-{word}", "gauntlet check", ", ".join(names), masking=word == "failed")
+            for word, names in (("failed", record.named("fail")), ("warned", record.named("warn")))
+            if names
+        ]
+        red = [flag for flag in flags if flag.masking]
+        state = "masked" if red and row.state in ("valid", "upper bound") else row.state
+        return replace(row, state=state, flags=(*row.flags, *flags), masked_by=(*row.masked_by, *red))
 
     def _unranked(self, row: Row) -> Row:
         problems = dict.fromkeys(filter(None, map(self.problem, row.outcomes)))
@@ -125,7 +143,10 @@ def gather(folder: Path, here: KnownHere) -> Evidence:
         (sound if all(d.kind == "not checked here" for d in found) else unranked).append(outcome)
     for outcomes in (sound, unranked):
         outcomes.sort(key=lambda o: (o.cell.id, o.key))
-    return Evidence(sound, unranked, retrieval, sorted([*aside, *others], key=lambda a: a.path), reasons, verified)
+    checks, broken = kept(folder)
+    aside += [SetAside(Path(error.where), error.short) for error in broken]
+    files = sorted([*aside, *others], key=lambda a: a.path)
+    return Evidence(sound, unranked, retrieval, files, reasons, verified, checks)
 
 
 def _judged(outcome: Outcome, here: KnownHere) -> list[Doubt]:
