@@ -222,4 +222,8 @@ def test_whatever_is_changed_gives_a_reason_or_a_consistent_record(
         assert outcome.key == outcome.cell.key and 1 <= outcome.n <= outcome.cell.limit
     rows = found.rows()
     assert text_table([*found.sound, *found.unranked], rows)
-    assert json.loads(to_json(rows, found.told)) is not None and to_csv(rows) is not None and to_latex(rows) is not None
+    assert (
+        json.loads(to_json(rows, told=found.told)) is not None
+        and to_csv(rows) is not None
+        and to_latex(rows) is not None
+    )

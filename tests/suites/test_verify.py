@@ -147,4 +147,4 @@ def test_how_often_a_few_changed_samples_are_missed() -> None:
 
 def test_expected_ids_are_those_that_a_run_takes(cell: CellPlan, tmp_path: Path) -> None:
     outcome = run_cell(replace(cell, protocol=protocol("clean")), Journal(tmp_path))
-    assert expected_ids(cell.load()[1], N) == {s.id: s.label for s in outcome.samples}
+    assert expected_ids(cell.load().data, N) == {s.id: s.label for s in outcome.samples}
