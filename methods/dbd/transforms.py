@@ -6,7 +6,6 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
 from vlm_gauntlet.attacks.adaptive.straight_through import identity_backward
 
@@ -38,6 +37,8 @@ def bit_depth(images: Tensor, bits: int) -> Tensor:
 
 def jpeg(images: Tensor, quality: int) -> Tensor:
     """Written as JPEG and read again, picture by picture; a constant to autograd."""
+    from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg  # slow to import
+
     pictures = images.detach().mul(255).round().to("cpu", torch.uint8)
     read = [decode_jpeg(encode_jpeg(picture, quality), ImageReadMode.RGB) for picture in pictures]
     return torch.stack(read).to(images) / 255

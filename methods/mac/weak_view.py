@@ -5,8 +5,6 @@ Torchvision's own operations, with numbers from each sample's stream; differenti
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as TF
 
 from vlm_gauntlet.fixtures.draws import Draws
 
@@ -28,6 +26,9 @@ def weak_views(images: Tensor, draws: Draws) -> Tensor:
 
 def weak_view(image: Tensor, numbers: list[float], noise: Tensor) -> Tensor:
     """One image [3, H, W] -> its view; `numbers` are 17 of [0,1), `noise` is standard normal."""
+    from torchvision.transforms import InterpolationMode  # slow to import
+    from torchvision.transforms import functional as TF
+
     angle, right, down, scale, coloured, blurred, noisy, width_of_blur, sigma, *rest = numbers
     height, width = image.shape[-2:]
     shift = [round(SHIFT * width * (2 * right - 1)), round(SHIFT * height * (2 * down - 1))]
@@ -44,6 +45,8 @@ def weak_view(image: Tensor, numbers: list[float], noise: Tensor) -> Tensor:
 
 def _jitter(image: Tensor, amounts: list[float], order: list[float]) -> Tensor:
     """Brightness, contrast, saturation and hue, in random order."""
+    from torchvision.transforms import functional as TF
+
     factors = [1 + COLOUR * (2 * amount - 1) for amount in amounts[:3]]
     steps = (
         lambda x: TF.adjust_brightness(x, factors[0]),

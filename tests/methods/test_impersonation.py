@@ -85,12 +85,12 @@ def test_what_an_outside_class_does_to_its_backbone_reaches_nobody_else(
     planned: CellPlan, tiny_backbone: Backbone, images: Tensor, outside: type[Defence]
 ) -> None:
     prompts = dataset("digits").prompts
-    before, key = tiny_backbone(images, prompts), planned.load()[2].key
+    before, key = tiny_backbone(images, prompts), planned.load().cell.key
     intruder = CellPlan(Method(f"mine.py:{outside.__name__}", outside), *list(vars(planned).values())[1:])
     with pytest.raises(ContractError, match="changed the backbone that it was given"):
         intruder.load()
-    defence, _, cell = planned.load()
-    assert cell.key == key and torch.equal(defence(images, prompts), before)
+    again = planned.load()
+    assert again.cell.key == key and torch.equal(again.evaluation.defence(images, prompts), before)
 
 
 def test_a_class_that_works_on_a_copy_is_welcome_and_stands_on_its_own(
@@ -98,8 +98,8 @@ def test_a_class_that_works_on_a_copy_is_welcome_and_stands_on_its_own(
 ) -> None:
     guest = CellPlan(Method("mine.py:Well", Well), *list(vars(planned).values())[1:])
     first, second = guest.load(), guest.load()
-    assert first[2] == second[2] and first[0].backbone is not tiny_backbone
-    assert planned.load()[0].backbone is tiny_backbone, "our own share one"
+    assert first.cell == second.cell and first.evaluation.defence.backbone is not tiny_backbone
+    assert planned.load().evaluation.defence.backbone is tiny_backbone, "our own share one"
 
 
 def test_shared_weights_that_changed_stop_the_next_cell(planned: CellPlan, tiny_backbone: Backbone) -> None:

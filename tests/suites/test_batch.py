@@ -14,7 +14,7 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import method
-from vlm_gauntlet.suites.batch import CONFIRMING, Evaluation, run_batch
+from vlm_gauntlet.suites.batch import CONFIRMING, Evaluation, confirming_draws, run_batch
 from vlm_gauntlet.suites.indicators import indicators_of
 from vlm_gauntlet.suites.journal import BatchResult
 
@@ -78,7 +78,7 @@ def test_every_draw_counts_and_none_is_one_that_the_attack_saw(tiny_backbone: Ba
     scoring = {key_of(0, "score", f"s{i}") for i in range(3)}
     asked = [key for keys in Sure.asked for key in keys if key in scoring]
     alone = 1  # the first sample is asked about once more, alone
-    assert len(asked) == 3 * (2 * DRAWS + CONFIRMING) + alone, "attacked, on fresh draws, and clean"
+    assert len(asked) == 3 * 2 * DRAWS + alone, "attacked and clean"
     assert not set(attack) & scoring and len(scoring) == 3
     assert "unstable-prediction" not in {i.name for i in indicators_of(ATTACK, [result], draws=DRAWS) if i.fired}
 
@@ -124,8 +124,14 @@ class FirstDraws(Dice):
 
 
 def test_fresh_draws_are_none_that_score(tiny_backbone: Backbone, prompts: PromptSet) -> None:
-    result = run(FirstDraws, tiny_backbone, prompts, torch.full((3, 3, 16, 16), 0.5), ATTACK)
+    strong = protocol("pgd-20-adaptive-linf-16-255")
+    result = run(FirstDraws, tiny_backbone, prompts, torch.full((3, 3, 16, 16), 0.5), strong)
     assert {(s.attacked, s.fresh) for s in result.samples} == {(DRAWS, 0)}
+    weak = run(FirstDraws, tiny_backbone, prompts, torch.full((3, 3, 16, 16), 0.5), ATTACK)
+    assert {s.fresh for s in weak.samples} == {None}, "one step proves nothing, and costs no further draws"
+    black = protocol("square-100-black-box-linf-16-255")
+    assert [confirming_draws(how, randomised=True) for how in (strong, black, ATTACK)] == [CONFIRMING] * 2 + [0]
+    assert confirming_draws(strong, randomised=False) == 0
 
 
 class SureOfItself(Sure):
