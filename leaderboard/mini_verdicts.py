@@ -63,9 +63,7 @@ def mini_verdicts(frozen: Sequence[MiniClaim], outcomes: Sequence[Outcome]) -> d
         if claim.setting in here:
             found[claim.id] = _compared(claim, here[claim.setting])
         elif claim.id in ids:
-            reason = (
-                "Weights, data, protocol or seed are not those of the frozen outcome; if that is meant, freeze again."
-            )
+            reason = "Weights, data, samples, protocol or seed are not the frozen ones; if that is meant, freeze again."
             found[claim.id] = Repeat(claim.id, "not checkable", reason)
         else:
             found[claim.id] = Repeat(claim.id, "not run", "This cell was not run.", command=_command(claim))

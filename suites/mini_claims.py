@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -38,6 +39,9 @@ class MiniClaim(BaseModel):
     seed: int
     batch_size: int = Field(ge=0, description="0 where it changes nothing")
     draws: int = Field(ge=1, le=MOST_DRAWS)
+    selection: Literal["stored", "permuted"] = Field(
+        description="which samples the first n are: as they lie in the data set (until November 2026), or permuted"
+    )
     clean: str = Field(pattern=r"^\d+$")
     attacked: str = Field(pattern=r"^\d+$")
 
@@ -64,7 +68,7 @@ class MiniClaim(BaseModel):
         return cls(
             method=cell.method, backbone=cell.backbone, backbone_digest=cell.backbone_digest[:12], dataset=cell.dataset,
             dataset_digest=cell.dataset_digest[:12], protocol=cell.protocol.id, draws=outcome.draws, seed=cell.seed,
-            protocol_digest=cell.protocol.digest[:12], batch_size=cell.batch_size or 0,
+            protocol_digest=cell.protocol.digest[:12], batch_size=cell.batch_size or 0, selection="permuted",
             clean="".join(str(s.clean) for s in outcome.samples),
             attacked="".join(str(s.attacked) for s in outcome.samples),
         )  # fmt: skip
