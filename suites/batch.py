@@ -32,6 +32,7 @@ from .metered import metered
 from .replay import gap, replayed, replayed_draws, secret_keys
 from .scoring import InProcess, Rearranged, Scorer
 
+NOT_REPLAYED = ("unrolled", "relaxed")  # their logits need not be `forward`'s, which is asked again
 CONFIRMING = 30  # draws that the choice of the worst attack never sees
 
 
@@ -153,7 +154,8 @@ class BatchContext:
         self, gradient: Gradient = "direct", *, period: int = 0, prompts: PromptSet | None = None
     ) -> BoundDefence:
         """See Context."""
-        seen = self.recorder if self.evaluation.target is self.evaluation.defence and gradient != "unrolled" else None
+        own = self.evaluation.target is self.evaluation.defence and gradient not in NOT_REPLAYED
+        seen = self.recorder if own else None
         return BoundDefence(self.evaluation.target, prompts or self.prompts, self.keys, gradient, period, recorder=seen)
 
     def sources(self) -> Mapping[str, Victim]:

@@ -22,7 +22,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK
 from vlm_gauntlet.fixtures.records import Indicator, Outcome
 
-from .batch import confirming_draws, is_checked
+from .batch import NOT_REPLAYED, confirming_draws, is_checked
 from .known_here import KnownHere, differing
 
 Kind = Literal["impossible", "incomplete", "unknown here", "not checked here"]
@@ -152,7 +152,11 @@ def required_indicators(outcome: Outcome) -> set[str]:
         names |= {"dead-gradient"} if through and attack.losses_compare else set()
     if threat.modality == "image" and is_checked(protocol, attack):
         names |= {"gradient-misleads"}
-    if threat.modality == "image" and threat.knowledge != "transfer" and getattr(attack, "gradient", "") != "unrolled":
+    if (
+        threat.modality == "image"
+        and threat.knowledge != "transfer"
+        and getattr(attack, "gradient", "") not in NOT_REPLAYED
+    ):
         names |= {"unstable-replay"}
     names |= {"unstable-keys"} if outcome.draws > 1 else set()
     return names

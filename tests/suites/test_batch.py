@@ -12,9 +12,9 @@ from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Protocol
-from vlm_gauntlet.methods.base import Defence
+from vlm_gauntlet.methods.base import GRADIENTS, Defence
 from vlm_gauntlet.methods.registry import method
-from vlm_gauntlet.suites.batch import CONFIRMING, Evaluation, confirming_draws, run_batch
+from vlm_gauntlet.suites.batch import CONFIRMING, BatchContext, Evaluation, confirming_draws, run_batch
 from vlm_gauntlet.suites.indicators import indicators_of
 from vlm_gauntlet.suites.journal import BatchResult
 
@@ -151,3 +151,12 @@ def test_what_draws_nothing_is_scored_under_keys_that_nobody_can_foretell(
     assert sum(not keys & foretold for keys in asked) >= 3, "attacked, clean and replayed"
     first, *others = [keys for keys in asked if len(keys) == 3 and not keys & foretold]
     assert any(keys != first for keys in others), "a replay has others again"
+
+
+def test_only_what_has_the_values_of_the_defence_is_asked_again(tiny_backbone: Backbone, prompts: PromptSet) -> None:
+    """A relaxed form answers otherwise by its nature: an honest defence must not look unstable for it."""
+    defence, undefended = Bright(tiny_backbone), method("undefended").build(tiny_backbone)
+    for how, kept in ((ATTACK, True), (protocol("pgd-10-transfer-linf-16-255"), False)):
+        context = BatchContext(Evaluation(defence, undefended, prompts, how, 0), torch.zeros(1), torch.zeros(1), (0,))
+        recorded = {name for name in GRADIENTS if context.victim(name).recorder is not None}
+        assert recorded == ({"direct", "straight-through", "backbone"} if kept else set())
