@@ -85,7 +85,8 @@ def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dic
     """What finished, what is missing here and why, and what failed: a failing cell never ends the others."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from vlm_gauntlet.fixtures.errors import UnavailableError, failure
+    from vlm_gauntlet.fixtures.errors import UnavailableError
+    from vlm_gauntlet.fixtures.parts import failure
     from vlm_gauntlet.suites.journal import Journal
     from vlm_gauntlet.suites.running import run_cell
 

@@ -22,7 +22,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from vlm_gauntlet.fixtures.errors import ContractError, GauntletError, UnavailableError, failure
+from vlm_gauntlet.fixtures.errors import ContractError, GauntletError, UnavailableError
+from vlm_gauntlet.fixtures.parts import failure
 
 PRELOADED = ("vlm_gauntlet.suites.preloaded",)
 TENSOR = "__tensor__"
