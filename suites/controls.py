@@ -54,8 +54,11 @@ def knows_too_little(found: int, n: int) -> bool:
 
 
 def survivors_allowed(n: int) -> int:
-    """How many of n samples may survive where everything should break: 3 %, but one sample at the least."""
-    return max(1, int(UNDEFENDED_AT_MOST * n))
+    """How many of n samples may survive where everything should break.
+
+    A model of which 3 % survive gives more only once in a hundred times: 1 of 4, 3 of 16 and of 24, 25 of 500.
+    """
+    return int(binom.ppf(1 - CHANCE, n, UNDEFENDED_AT_MOST))
 
 
 def survivors(outcome: Outcome) -> int:

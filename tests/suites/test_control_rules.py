@@ -30,6 +30,18 @@ def test_four_samples_say_nothing_against_a_model() -> None:
     assert knows_too_little(0, 24) and knows_too_little(3, 24) and not knows_too_little(6, 24)
 
 
-@pytest.mark.parametrize(("n", "allowed"), [(1, 1), (4, 1), (24, 1), (67, 2), (100, 3), (1000, 30)])
+@pytest.mark.parametrize("n", [4, 8, 16, 24, 100, 500])
+def test_an_attack_that_works_is_not_accused(n: int) -> None:
+    survive = np.random.default_rng(0).binomial(n, 0.03, 4000)
+    assert (survive > survivors_allowed(n)).mean() <= 0.015
+
+
+@pytest.mark.parametrize(("n", "accuracy"), [(16, 0.5), (24, 0.4), (100, 0.15), (500, 0.08)])
+def test_an_attack_that_leaves_too_much_is_seen(n: int, accuracy: float) -> None:
+    survive = np.random.default_rng(0).binomial(n, accuracy, 2000)
+    assert (survive > survivors_allowed(n)).mean() > 0.95
+
+
+@pytest.mark.parametrize(("n", "allowed"), [(1, 1), (4, 1), (16, 3), (24, 3), (500, 25)])
 def test_survivors(n: int, allowed: int) -> None:
     assert survivors_allowed(n) == allowed
