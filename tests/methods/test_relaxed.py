@@ -13,11 +13,12 @@ from vlm_gauntlet.methods.prompt_tuning import initial_prompts
 from vlm_gauntlet.methods.registry import method, methods
 
 PROMPTS = PromptSet.from_templates(["cat", "dog", "ship"], ["a picture of a {}"])
-OFFERING = ("cola+bank=templates", "hd", "r_tpt+views=16", "tpt+views=16")
+OFFERING = ("cola+bank=templates", "hd", "r_tpt+views=16", "t_vss+views=16", "tpt+views=16")
 
 
 def test_who_offers_one() -> None:
-    assert {name for name, kind in methods().items() if kind.offers("relaxed")} >= {"cola", "hd", "r_tpt", "tpt"}
+    offering = {name for name, kind in methods().items() if kind.offers("relaxed")}
+    assert offering >= {"cola", "hd", "r_tpt", "t_vss", "tpt"}
 
 
 @pytest.mark.parametrize("name", OFFERING)

@@ -21,7 +21,7 @@ def test_who_runs_where() -> None:
     tuned = {"clipure_cos+step=tuned", "anti_adversary+step_size=tuned", "cola+smallest_crop=tuned"}
     assert nightly == full == set(methods()) | variants | tuned
     assert {"clipure_cos+step=tuned", "et3"} <= mini
-    later = {"mac", "dbd", "dbd+strength=one", "et3@tecoa", "anti_adversary+step_size=tuned"}
+    later = {"mac", "dbd", "dbd+strength=one", "et3@tecoa", "anti_adversary+step_size=tuned", "t_vss"}
     assert not mini & (later | {"cola+smallest_crop=tuned"})
 
 
