@@ -101,4 +101,5 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_every_tier_file_validates() -> None:
-    assert [isinstance(tier(name), Tier) for name in tiers.TIERS] == [True] * 4
+    assert [isinstance(tier(name), Tier) for name in (*tiers.TIERS, "curves")] == [True] * 5
+    assert not tiers.parts().unusable
