@@ -13,7 +13,7 @@ from .robustness_curve import RobustnessCurve, best_curve
 
 
 def curve_chart(known: Sequence[RobustnessCurve], name: str, subject: str) -> Markup | None:
-    """Draws what stands against the radius, each attacker thin and all together thick; None for less than two radii.
+    """Draws what stands against the radius, each attacker thin and all together thick; None for less than three radii.
 
     Args:
         known: curves of one row.

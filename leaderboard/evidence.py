@@ -111,7 +111,8 @@ class Evidence:
 
     def _unranked(self, row: Row) -> Row:
         problems = dict.fromkeys(filter(None, map(self.problem, row.outcomes)))
-        return replace(row, state="unknown here", worst=None, problem="; ".join(problems))
+        nothing = {"worst": None, "beaten": None, "convergence": None}
+        return replace(row, **nothing, state="unknown here", problem="; ".join(problems))
 
 
 def gather(folder: Path, here: KnownHere) -> Evidence:

@@ -14,7 +14,7 @@ from .formatting import interval, threat_words
 from .rank_groups import Key, RankRange, rank_ranges, row_key
 from .rows import Row, headline
 from .statistics import Estimate
-from .table import HEADERS, breaker, flag_names, label, rank_words, worst_words
+from .table import HEADERS, beaten_words, converged_words, flag_names, label, rank_words, worst_words
 
 Ranks = Mapping[Key, RankRange]
 
@@ -57,6 +57,12 @@ def record(row: Row, place: RankRange | None = None, told: Told | None = None) -
         **dict(zip(("gap_to_next", "gap_to_next_low", "gap_to_next_high"), (place and place.gap) or (None,) * 3,
                    strict=True)),
         "broken_mostly_by": row.worst.breakers[0][0] if row.worst and row.worst.breakers else "",
+        "beaten_by": row.beaten.protocol if row.beaten else "",
+        "beaten_by_knowledge": row.beaten.knowledge if row.beaten else "",
+        "beaten_by_budget": row.beaten.budget if row.beaten else "",
+        "beaten_by_passes": row.beaten.passes if row.beaten else None,
+        **numbers("beaten_by_leaves", row.beaten.accuracy if row.beaten else None),
+        "convergence": converged_words(row), "open": row.convergence.open if row.convergence else None,
         "defence_passes": row.passes, "attack_passes": row.attack_passes, "flags": " ".join(flag_names(row)),
         "problem": row.problem, "evidence": told(row) if told else "",
         "outcomes": " ".join(o.key for o in row.outcomes),
@@ -107,7 +113,7 @@ def to_latex(found: Sequence[Row], ranks: Ranks | None = None) -> str:
     for (backbone, dataset, *_), block in headline(found).items():
         lines = [
             [label(r), rank, str(r.clean.n), needed, interval(r.clean), *(interval(r.under(k)) for k in LEVELS),
-             worst_words(r), breaker(r)]
+             worst_words(r), beaten_words(r)]
             for r in block for rank, needed in [rank_words(places.get(row_key(r)))]
         ]  # fmt: skip
         caption = f"{backbone}, {dataset}, {threat_words(block[0].threat)}. Accuracy in %, 95 % Wilson interval."

@@ -14,6 +14,7 @@ from itertools import pairwise
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.records import Outcome
 
+from .beaten import passes_of
 from .flags import recipe
 from .worst_case import different_samples, robust_fractions
 
@@ -29,12 +30,19 @@ class RobustnessCurve:
         grid: radii in [0,1] space, from 0 upwards.
         stands: sample id -> robust fraction of the draws at each radius, never rising.
         passes: image-encoder passes for one sample up to each radius, those at smaller radii included.
+        tried: the radii that he attacked at; at the others he keeps what he broke at smaller ones.
     """
 
     attacker: str
     grid: tuple[Fraction, ...]
     stands: Mapping[str, tuple[float, ...]]
     passes: tuple[float, ...]
+    tried: frozenset[Fraction]
+
+    @property
+    def whole(self) -> bool:
+        """Whether he attacked at every radius: only then is his area that of his attack."""
+        return self.tried.issuperset(self.grid[1:])
 
     @property
     def accuracy(self) -> tuple[float, ...]:
@@ -82,7 +90,7 @@ def best_curve(known: Sequence[RobustnessCurve]) -> RobustnessCurve:
         for sample in known[0].stands
     }
     passes = tuple(sum(column) for column in zip(*(curve.passes for curve in known), strict=True))
-    return RobustnessCurve(ALL, known[0].grid, stands, passes)
+    return RobustnessCurve(ALL, known[0].grid, stands, passes, frozenset().union(*(curve.tried for curve in known)))
 
 
 def _curve(
@@ -90,12 +98,13 @@ def _curve(
 ) -> RobustnessCurve:
     columns, passes, spent = [dict(clean)], [0.0], 0.0
     for eps in grid[1:]:
-        here = [outcome for outcome in tried if outcome.cell.protocol.threat.eps == eps]
-        spent += sum((o.attack_cost.forward + o.attack_cost.backward) / o.n for o in here)
-        columns.append(_least([columns[-1], *map(robust_fractions, here)]))
+        now = [outcome for outcome in tried if outcome.cell.protocol.threat.eps == eps]
+        spent += sum(map(passes_of, now))
+        columns.append(_least([columns[-1], *map(robust_fractions, now)]))
         passes.append(spent)
     stands = {sample: tuple(column[sample] for column in columns) for sample in clean}
-    return RobustnessCurve(attacker, grid, stands, tuple(passes))
+    here = frozenset(outcome.cell.protocol.threat.eps for outcome in tried)
+    return RobustnessCurve(attacker, grid, stands, tuple(passes), here)
 
 
 def _least(fractions: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.registry import method
 
+from .beaten import Beaten, Convergence, beaten, convergence
 from .flags import (
     NOISE,
     UNBOUNDED,
@@ -45,16 +46,19 @@ class Row:
     """One line of a table.
 
     Args:
-        state: `valid`, the only one that ranks; `upper bound`: attacks are missing that could break more; `masked`: a
-            red flag that no adaptive attack answered; `transfer only`: nobody attacked the defence itself with
-            gradients; `not comparable`: the attacks saw different samples; `no attack`; `unknown here`: made by code,
-            for a method or on data that are not those of this board (`evidence.py`).
+        state: `valid`, the only one that ranks; `upper bound`: attacks are missing that could break more, or the
+            strongest had not converged; `masked`: a red flag that no adaptive attack answered; `transfer only`:
+            nobody attacked the defence itself with gradients; `not comparable`: the attacks saw different samples;
+            `no attack`; `unknown here`: made by code, for a method or on data that are not those of this board
+            (`evidence.py`).
         outcomes: newest version only, weakest attacker first.
         columns: attacker's level -> worst case over the attacks that have it; for `T0` the papers' number, which
             counts the attacked image alone, under the protocol that hurts most.
-        worst: over the attacks of all levels; None unless `valid`, `upper bound` or `masked`.
+        worst: over the attacks of all levels; None where nobody attacked with gradients or samples differ.
         missing: what an `upper bound` lacks, in words.
         left_out: outcomes of the same cell ids made by other code, data or limits.
+        beaten: by whom; None where nobody takes a sample, or samples differ.
+        convergence: of the budget; None where no attack watches its own.
     """
 
     method: str
@@ -72,6 +76,8 @@ class Row:
     problem: str
     left_out: int
     missing: tuple[str, ...] = ()
+    beaten: Beaten | None = None
+    convergence: Convergence | None = None
 
     @property
     def block(self) -> Block:
@@ -205,6 +211,8 @@ def _row(own: Sequence[Outcome], sub_threats: Sequence[Outcome], across: Sequenc
     masked_by = unanswered(flags, kinds["adaptive"], outcomes)
     attacks = [o for o in outcomes if o.cell.protocol.threat.knowledge != "none"]
     difference = different_samples(attacks) if attacks else ""
+    worst = worst_case(attacks) if informed and not difference else None
+    budget = convergence(outcomes, worst.accuracy.value) if worst else None
     state: State = "valid"
     lacking: tuple[str, ...] = ()
     if not attacks:
@@ -215,22 +223,25 @@ def _row(own: Sequence[Outcome], sub_threats: Sequence[Outcome], across: Sequenc
         state = "not comparable"
     elif masked_by:
         state = "masked"
-    elif lacking := _lacking(threat, outcomes):
+    elif lacking := _lacking(threat, outcomes, budget):
         state = "upper bound"
     fractions = [s.clean / outcomes[0].draws for s in outcomes[0].samples]
     return Row(
         method=cell.method, backbone=cell.backbone, dataset=cell.dataset, threat=threat, seed=cell.seed, state=state,
         outcomes=tuple(outcomes), clean=mean_of(fractions),
-        columns=_columns(levels), worst=worst_case(attacks) if state in ("valid", "upper bound", "masked") else None,
+        columns=_columns(levels), worst=worst,
         flags=tuple(flags), masked_by=tuple(masked_by),
         problem=f"different samples: {difference}; run all protocols with the same --limit" if difference else "",
         left_out=left_out, missing=lacking if state == "upper bound" else (),
+        beaten=None if difference else beaten(attacks), convergence=budget,
     )  # fmt: skip
 
 
-def _lacking(threat: ThreatModel, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+def _lacking(threat: ThreatModel, outcomes: Sequence[Outcome], budget: Convergence | None) -> tuple[str, ...]:
     """What keeps a row from its rank. Text alone is attacked by search, and a budget of zero by nothing."""
-    return () if threat.modality == "text" or threat.harmless else missing(outcomes)
+    if threat.modality == "text" or threat.harmless:
+        return ()
+    return (*missing(outcomes), *([budget.problem] if budget and budget.problem else []))
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[Row]:

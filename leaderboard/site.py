@@ -27,10 +27,12 @@ from .evidence import MAKERS, Evidence
 from .exports import to_csv, to_json, to_latex
 from .flags import MASKING
 from .left_out import left_out
+from .optimality_page import drawings, write_optimality_page
 from .rank_groups import rank_ranges, row_key
 from .retrieval_page import write_retrieval_page
 from .rows import Block, Row, card_of, headline
 from .statistics import wilson
+from .sweeps import sweeps
 from .worst_case import NEVER_BROKEN, WRONG_ANYWAY
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -52,7 +54,8 @@ def environment() -> Environment:
     made.filters |= {
         "percent": formatting.percent, "interval": formatting.interval, "threat": formatting.threat_words,
         "file": formatting.file_name,
-        "protocol": _protocol_terms, "command": formatting.command, "label": table.label, "breaker": table.breaker,
+        "protocol": _protocol_terms, "command": formatting.command, "label": table.label,
+        "norm": formatting.NORMS.__getitem__,
         "flag_names": table.flag_names, "other_versions": _other_versions, "row_key": row_key,
     }  # fmt: skip
     made.globals |= {
@@ -174,7 +177,9 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime) -> None:
     blocks = headline(found)
     charts = _charts(blocks)
     ranks = rank_ranges(found)
-    shared |= {"charts": charts, "ranks": ranks}
+    swept = sweeps(found)
+    of_row = {row_key(row): sweep for sweep in swept for row in sweep.rows}
+    shared |= {"charts": charts, "ranks": ranks, "swept": of_row, "drawn": drawings(swept)}
     controls = [r for r in found if r.method == "undefended" or r.control]
     write("index.html", index.render(
         **shared, root="", blocks=blocks, controls=controls, methods=sorted(by_method),
@@ -182,13 +187,21 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime) -> None:
         backbones=sorted({row.backbone for row in found} | {o.cell.backbone for o in retrieval}),
     ))  # fmt: skip
     for name, theirs in by_method.items():
-        page = method_page.render(**shared, root="../", name=name, card=card_of(name), rows=theirs)
+        page = method_page.render(
+            **shared,
+            root="../",
+            name=name,
+            card=card_of(name),
+            rows=theirs,
+            curves=[sweep for sweep in swept if sweep.row.method == name],
+        )
         write(f"methods/{formatting.file_name(name)}.html", page)
     for name, theirs in by_dataset.items():
         page = dataset_page.render(**shared, root="../", name=name, blocks=headline(theirs))
         write(f"datasets/{formatting.file_name(name)}.html", page)
     for outcome in outcomes:
         write(f"outcomes/{outcome.key}.json", outcome.model_dump_json(indent=1) + "\n")
+    write_optimality_page(pages, shared, swept, out)
     write_claim_pages(pages, shared, evidence.sound, found, out)
     if retrieval:
         write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))

@@ -11,13 +11,14 @@ from .formatting import interval, percent, threat_words
 from .rank_groups import Key, RankRange, rank_ranges, row_key
 from .rows import Row, headline, rows
 
-HEADERS = ("method", "rank", "n", "n to tell next", "clean", *LEVELS, "worst case", "broken mostly by", "flags")
+HEADERS = ("method", "rank", "n", "n to tell next", "clean", *LEVELS, "worst case", "beaten by", "flags")
 LEGEND = f"""\
 Accuracy in % with 95 % Wilson interval over n samples, worst case per sample over the attacks of a level.
 {"".join(f"{level}: {meaning}.{chr(10)}" for level, meaning in LEVELS.items())}\
 Where images and text are attacked, an attack on either alone counts too: who may change both need not.
 rank: the places that chance leaves open, from paired tests of all rows of a table; sorted by worst case.
 n to tell next: samples that would tell the row from the next in 80 % of cases, were the gap as large as it looks.
+beaten by: the attack that alone leaves least, of equals the cheapest.
 T0 is counted as papers count it; worst case: over all levels, a sample counting only where its clean image is right.
 Embedded backbones (miniclip-vit, miniclip-cnn) are small, and their numbers are not those of papers: how far the order
 of the methods agrees is what `gauntlet claims direction` measures."""
@@ -34,12 +35,16 @@ def worst_words(row: Row) -> str:
     return row.state
 
 
-def breaker(row: Row) -> str:
-    """The protocol that broke most samples, with the count."""
-    if not row.worst or not row.worst.breakers:
-        return "–"
-    name, count = row.worst.breakers[0]
-    return f"{name} ({count})"
+def beaten_words(row: Row) -> str:
+    """The attack that alone leaves least, and what it leaves."""
+    return f"{row.beaten.protocol} (leaves {percent(row.beaten.accuracy.value)})" if row.beaten else "–"
+
+
+def converged_words(row: Row) -> str:
+    """Whether more budget would break more, as far as an attack tells that watches its own."""
+    if row.convergence is None:
+        return "convergence not tested"
+    return "converged" if row.convergence.reached else "not converged"
 
 
 def label(row: Row) -> str:
@@ -61,7 +66,7 @@ def _line(row: Row, ranks: Mapping[Key, RankRange]) -> list[str]:
     rank, needed = rank_words(ranks.get(row_key(row)))
     columns = (interval(row.under(level)) for level in LEVELS)
     return [label(row), rank, str(row.clean.n), needed, interval(row.clean), *columns,
-            worst_words(row), breaker(row), ", ".join(flag_names(row)) or "–"]  # fmt: skip
+            worst_words(row), beaten_words(row), ", ".join(flag_names(row)) or "–"]  # fmt: skip
 
 
 def text_table(outcomes: Sequence[Outcome], judged: Sequence[Row] | None = None) -> str:

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from vlm_gauntlet.attacks import indicators
+from vlm_gauntlet.attacks.adaptive.ensemble import AdaptiveEnsemble
 from vlm_gauntlet.attacks.autoattack import AutoPGD
 from vlm_gauntlet.attacks.base import Attack
 from vlm_gauntlet.attacks.pgd import PGD
@@ -158,6 +159,7 @@ def required_indicators(outcome: Outcome) -> set[str]:
         and getattr(attack, "gradient", "") not in NOT_REPLAYED
     ):
         names |= {"unstable-replay"}
+    names |= {"not-converged"} if isinstance(attack, AdaptiveEnsemble) else set()
     names |= {"unstable-keys"} if outcome.draws > 1 else set()
     return names
 

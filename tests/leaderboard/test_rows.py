@@ -120,13 +120,13 @@ def test_text_table() -> None:
     assert found.splitlines() == [
         "tiny · shapes · L∞, ε = 1/255",
         "method    rank    n    n to tell next    clean                T0                   T1                 T2    "
-        "T3    worst case         broken mostly by                 flags",
+        "T3    worst case         beaten by                                  flags",
         "--------  ------  ---  ----------------  -------------------  -------------------  -----------------  ----  "
-        "----  -----------------  -------------------------------  ---------------------------------",
+        "----  -----------------  -----------------------------------------  ---------------------------------",
         "tecoa     1       4    –                 100.0 [51.0, 100.0]  –                    50.0 [15.0, 85.0]  –     "
-        "–     50.0 [15.0, 85.0]  pgd-10-white-box-linf-1-255 (2)  –",
+        "–     50.0 [15.0, 85.0]  pgd-10-white-box-linf-1-255 (leaves 50.0)  –",
         "ttc       –       4    –                 100.0 [51.0, 100.0]  100.0 [51.0, 100.0]  75.0 [30.1, 95.4]  –     "
-        "–     masked (75.0)      pgd-10-white-box-linf-1-255 (1)  dead-gradient, no-adaptive-attack",
+        "–     masked (75.0)      pgd-10-white-box-linf-1-255 (leaves 75.0)  dead-gradient, no-adaptive-attack",
         "",
         *LEGEND.splitlines(),
     ]
