@@ -5,11 +5,15 @@ from collections.abc import Sequence
 
 import matplotlib
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .chart import FILL, INK, LINE, SOFT, embeddable, shorten
 from .formatting import percent
-from .robustness_curve import RobustnessCurve, best_curve
+from .robustness_curve import ALL, RobustnessCurve, best_curve
+
+LABELS = 10  # attackers named in a drawing, the best; all stand in the table below it
+GAP = 0.08  # between two names, of the height
 
 
 def curve_chart(known: Sequence[RobustnessCurve], name: str, subject: str) -> Markup | None:
@@ -38,13 +42,10 @@ def _draw(known: Sequence[RobustnessCurve], best: RobustnessCurve) -> Figure:
     axes = figure.add_axes((0.12, 0.19, 0.51, 0.78))
     radii = [255 * float(eps) for eps in best.grid]
     for curve in known:
-        heights = [100 * value for value in curve.accuracy]
-        axes.step(radii, heights, where="post", color=SOFT, alpha=0.5, linewidth=0.8)
+        axes.step(radii, [100 * v for v in curve.accuracy], where="post", color=SOFT, alpha=0.6, linewidth=0.9)
     axes.step(radii, [100 * value for value in best.accuracy], where="post", color=FILL, linewidth=2, zorder=3)
     axes.set(xlim=(0, radii[-1]), ylim=(0, 100))
-    strongest = min(known, key=lambda curve: (curve.area, curve.attacker))
-    axes.text(1.06, 0.95, "all attackers", transform=axes.transAxes, color=INK, va="top", weight="bold")
-    axes.text(1.06, 0.85, f"best: {shorten(strongest.attacker)}", transform=axes.transAxes, color=INK, va="top")
+    _label(axes, [best, *sorted(known, key=lambda curve: (curve.area, curve.attacker))[:LABELS]])
     axes.grid(color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=SOFT, length=0, pad=7)
@@ -52,3 +53,19 @@ def _draw(known: Sequence[RobustnessCurve], best: RobustnessCurve) -> Figure:
     axes.set_ylabel("robust accuracy, %", color=SOFT, labelpad=7)
     axes.spines[:].set_visible(False)
     return figure
+
+
+def _label(axes: Axes, named: Sequence[RobustnessCurve]) -> None:
+    """Names in one column, in the order in which the curves come to the largest radius, each led to its last step."""
+    ordered = sorted(named, key=lambda curve: (-curve.accuracy[-2], -curve.area, curve.attacker))
+    height = 1.0
+    for left, curve in zip(reversed(range(len(ordered))), ordered, strict=True):
+        end = curve.accuracy[-2]
+        height = max(GAP * left, min(height, end))
+        axes.annotate(
+            shorten(curve.attacker), (255 * float(curve.grid[-1]), 100 * end), xytext=(1.06, height),
+            textcoords="axes fraction", color=INK, va="center", weight="bold" if curve.attacker == ALL else "normal",
+            arrowprops={"arrowstyle": "-", "color": SOFT, "alpha": 0.35, "linewidth": 0.6, "relpos": (0, 0.5),
+                        "patchA": None, "shrinkA": 3, "shrinkB": 0},
+        )  # fmt: skip
+        height -= GAP
