@@ -111,8 +111,8 @@ class Evidence:
 
     def _unranked(self, row: Row) -> Row:
         problems = dict.fromkeys(filter(None, map(self.problem, row.outcomes)))
-        nothing = {"worst": None, "beaten": None, "convergence": None}
-        return replace(row, **nothing, state="unknown here", problem="; ".join(problems))
+        told = "; ".join(problems)
+        return replace(row, state="unknown here", worst=None, beaten=None, convergence=None, problem=told)
 
 
 def gather(folder: Path, here: KnownHere) -> Evidence:
