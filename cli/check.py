@@ -42,15 +42,18 @@ def check(
     from rich.progress import Progress
 
     from vlm_gauntlet.fixtures.backbones import load_backbone
-    from vlm_gauntlet.methods.registry import method as method_named
     from vlm_gauntlet.suites.check_records import keep
     from vlm_gauntlet.suites.conformance import check_defence
-    from vlm_gauntlet.suites.conformance.apart import check_apart
+    from vlm_gauntlet.suites.conformance.apart import check_apart, measure_apart
     from vlm_gauntlet.suites.conformance.costs import measure as measured
+    from vlm_gauntlet.suites.described import Described, described
 
-    chosen = method_named(method)
+    chosen = described(method)
     if measure:
-        typer.echo(measured(chosen, load_backbone(backbone, device)).toml())
+        if isinstance(chosen, Described):
+            typer.echo(measure_apart(method, backbone, device))
+        else:
+            typer.echo(measured(chosen, load_backbone(backbone, device)).toml())
         return
     with Progress(console=Console(stderr=True), transient=True, disable=quiet()) as bar:
         task = bar.add_task("checks", total=None)
@@ -58,7 +61,7 @@ def check(
         def progress(name: str, number: int, total: int) -> None:
             bar.update(task, description=name, completed=number - 1, total=total)
 
-        if chosen.outside:
+        if isinstance(chosen, Described):
             report = check_apart(method, backbone, device)
         else:
             report = check_defence(chosen, load_backbone(backbone, device), progress=progress)

@@ -24,20 +24,22 @@ def _show(records: Sequence[dict[str, object]], as_json: bool) -> None:
 def methods(as_json: Json = False) -> None:
     """Defences, with paper, paradigm and deviations; and those that cannot be used. Example: gauntlet methods --json"""
     from vlm_gauntlet.methods.registry import methods as registered
-    from vlm_gauntlet.methods.registry import unusable
+    from vlm_gauntlet.methods.registry import unusable as broken_here
+    from vlm_gauntlet.suites.described import parts as installed
 
+    unusable = {**broken_here(), **installed().unusable}
     columns = ("id", "name", "year", "venue", "paradigm", "deviations", "unusable")
     found: list[tuple[object, ...]] = []
-    for name, defence in registered().items():
+    for name, defence in {**registered(), **installed().usable}.items():
         card = defence.card
         deviations = " ".join(f"{d.name}={'|'.join(d.choices)}" for d in card.deviations)
         found.append((name, card.name, card.year, card.venue, card.paradigm, deviations, ""))
     if as_json:
-        broken = [(name, None, None, None, None, None, str(error)) for name, error in unusable().items()]
+        broken = [(name, None, None, None, None, None, str(error)) for name, error in unusable.items()]
         _show([dict(zip(columns, record, strict=True)) for record in [*found, *broken]], True)
         return
     table([record[:-1] for record in found], columns[:-1])
-    for name, error in unusable().items():
+    for name, error in unusable.items():
         typer.echo(f"unusable: {name}: {error.short} (`gauntlet doctor` says where, and what to do)")
 
 

@@ -53,11 +53,16 @@ def run(
     """
     from vlm_gauntlet.methods.registry import without_unusable
     from vlm_gauntlet.suites.cells import plan
+    from vlm_gauntlet.suites.described import reachable
     from vlm_gauntlet.suites.seeds import seed_of
     from vlm_gauntlet.suites.tiers import tier as tier_named
 
     chosen = tier_named(tier or "fast")
-    usable, broken = ([*method], {}) if method else without_unusable(chosen.methods)
+    asked, broken = ([*method], {}) if method else without_unusable(chosen.methods)
+    usable, unreachable = reachable(asked)
+    broken |= unreachable
+    if broken and not usable:
+        raise next(iter(broken.values()))
     cells = plan(
         usable,
         backbone or chosen.backbone,
@@ -75,8 +80,9 @@ def run(
     _report(finished, missing, outcomes, [name for name in method or () if ":" in name])
     for cell, error in failed.items():
         typer.echo(f"failed: {cell}: {error}", err=True)
+    asker = "was asked for" if method else "the tier asks for"
     for name, error in broken.items():
-        typer.echo(f"not run: {name}, which the tier asks for and which cannot be used: {error.short}")
+        typer.echo(f"not run: {name}, which {asker} and which cannot be used: {error.short}")
     if broken or failed or not finished:
         raise typer.Exit(1)
 
@@ -136,11 +142,15 @@ def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path, ou
 
 def _tell_what_changed(finished: "list[Outcome]", folder: Path) -> None:
     """Which finished cells the folder also has that this code did not make, and which were made with other packages."""
-    from vlm_gauntlet.suites.stale import made_by_other_code
+    from vlm_gauntlet.suites.journal import REPLACED
+    from vlm_gauntlet.suites.stale import made_by_other_code, made_with_other_files
     from vlm_gauntlet.suites.versions import other_versions, versions_told
 
     if left := made_by_other_code(folder, [o.cell for o in finished]):
         typer.echo(f"left out: {_cells(left)} in {folder}/, made by other code")
+    if replaced := made_with_other_files(folder, [o.cell for o in finished]):
+        names = ", ".join(sorted({name for changed in replaced.values() for name in changed}))
+        typer.echo(f"left out: {_cells(len(replaced))} in {folder}/{REPLACED}/, made with other files: {names}")
     made_with = [o.provenance.versions for o in finished if other_versions(o.provenance.versions)]
     if made_with:
         typer.echo(f"taken from {folder}/: {_cells(len(made_with))}, made with {versions_told(made_with)}")

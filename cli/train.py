@@ -51,15 +51,14 @@ def train(
 
     from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.methods.discovery import HERE
+    from vlm_gauntlet.methods.registry import from_outside, methods
     from vlm_gauntlet.methods.registry import method as method_named
-    from vlm_gauntlet.methods.registry import methods
     from vlm_gauntlet.training.job import TrainingJob
 
-    chosen = method_named(method)
-    trainable = [name for name in methods() if (HERE / name / "train.py").is_file()]  # an entry point has no folder
-    if chosen.card.id not in trainable:
+    trainable = [name for name in methods() if (HERE / name / "train.py").is_file()]
+    if from_outside(method) or (chosen := method_named(method)).card.id not in trainable:
         raise GauntletError(
-            f"{chosen.card.id} is not trained", expected=f"one of: {', '.join(trainable)}", where="METHOD",
+            f"{method} is not trained", expected=f"one of: {', '.join(trainable)}", where="METHOD",
             fix="only methods with a `train` module are trained here",
         )  # fmt: skip
     trainer = import_module(f"vlm_gauntlet.methods.{chosen.card.id}.train").train

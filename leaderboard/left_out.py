@@ -18,7 +18,8 @@ CLAIMS = (
 MINI_CLAIMS = "vlm_gauntlet.suites.mini_claims"
 TRAININGS = "vlm_gauntlet.leaderboard.trainings"
 RECIPES = ("vlm_gauntlet.attacks.registry", "vlm_gauntlet.attacks.protocols", "vlm_gauntlet.suites.tiers")
-EVERYTHING = (METHODS, *RECIPES, *CLAIMS, MINI_CLAIMS, TRAININGS)
+INSTALLED = "vlm_gauntlet.suites.described"
+EVERYTHING = (METHODS, INSTALLED, *RECIPES, *CLAIMS, MINI_CLAIMS, TRAININGS)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.protocols import ThreatModel
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.card import Card
-from vlm_gauntlet.methods.registry import method
+from vlm_gauntlet.suites.described import described
 
 from .beaten import Beaten, Convergence, beaten, convergence
 from .flags import (
@@ -125,7 +125,7 @@ def card_of(name: str) -> Card | None:
     if ":" in name:
         return None
     try:
-        return method(name).card
+        return described(name).card
     except GauntletError:
         return None
 

@@ -1,11 +1,9 @@
 """Data files that make a defence, beside its code: those of its folder here, those that an external one opens itself.
 
-A safetensors file is opened without Python noticing: what is read of it counts through the built defence's state.
+They are those that it opens when it is imported and built: what it opens later is in `late_files.py`.
 """
 
-import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,14 +13,15 @@ from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.snapshot import package_files
 
 from .card import MEASURED
+from .hearing import Heard, hearing
 
 KINDS = frozenset({".toml", ".safetensors", ".json", ".csv", ".txt"})
 CARDED = frozenset({".toml", ".safetensors"})  # of an external folder with a card: its other files may be outcomes
 TELLING = frozenset({MEASURED, "claims.csv", "mini_claims.csv", "trainings.csv"})  # of it, changing nothing
 CODE = frozenset({".py", ".pyc", ".pyi"})
+FOREIGN = frozenset({"site-packages", "dist-packages"})
 
-_listening: list[set[str]] = []
-_at_import: set[str] = set()
+_at_import = Heard()
 _read: dict[type, dict[Path, str]] = {}
 
 
@@ -31,7 +30,7 @@ def files_digest(kind: type) -> str:
     folder, inside = _own_folder(kind)
     files = dict(_owned(folder, KINDS if inside else CARDED)) if (folder / "card.toml").is_file() else {}
     if not inside:
-        _note(kind, _at_import, again=False)
+        _note(kind, _at_import.read, again=False)
         files |= _read.get(kind, {})
     return sha256("\n".join(sorted(f"{p.relative_to(folder).as_posix()}:{d}" for p, d in files.items())).encode())
 
@@ -51,11 +50,8 @@ def remember(kind: type) -> None:
 @contextmanager
 def importing() -> Iterator[None]:
     """Hears which files are opened while external code is imported; `files_digest` sorts out whose they are."""
-    with _hearing() as heard:
-        try:
-            yield
-        finally:
-            _at_import.update(heard)
+    with hearing(_at_import):
+        yield
 
 
 @contextmanager
@@ -64,9 +60,22 @@ def building(kind: type) -> Iterator[None]:
 
     They add up over all builds in a process: a class that keeps what it has read opens the file only once.
     """
-    with _hearing() as heard:
+    if is_ours(kind):
         yield
-    _note(kind, heard, again=True)
+        return
+    with hearing(Heard()) as heard:
+        yield
+    _note(kind, heard.read, again=True)
+
+
+def opened_at_import() -> Heard:
+    """What was opened while external code was imported; a copy."""
+    return Heard({*_at_import.read}, {*_at_import.written})
+
+
+def known_files(kinds: Iterable[type]) -> set[Path]:
+    """The files that the classes' digests hold."""
+    return {path for kind in kinds for path in _read.get(kind, {})}
 
 
 @cache
@@ -99,45 +108,12 @@ def _is_data(path: Path, folder: Path) -> bool:
     if not path.is_relative_to(folder) or path.name in TELLING or path.suffix in CODE or not path.is_file():
         return False
     parts = path.relative_to(folder).parts
-    foreign = any(p.startswith(".") or p in ("site-packages", "dist-packages", "__pycache__") for p in parts)
-    return not foreign and not any(path.is_relative_to(room) for room in _rooms())
+    foreign = any(p.startswith(".") or p == "__pycache__" or p in FOREIGN for p in parts)
+    return not foreign and not any(path.is_relative_to(room) for room in rooms())
 
 
 @cache
-def _rooms() -> frozenset[Path]:
+def rooms() -> frozenset[Path]:
     """The package's own folders, whose data have digests of their own."""
     return frozenset(path.parent for path, name in package_files().items() if name.count(".") == 1
                      and path.stem == "__init__")  # fmt: skip
-
-
-@contextmanager
-def _hearing() -> Iterator[set[str]]:
-    _hook()
-    heard: set[str] = set()
-    _listening.append(heard)
-    try:
-        yield heard
-    finally:
-        _listening[:] = [other for other in _listening if other is not heard]  # equal ones are somebody else's
-
-
-@cache
-def _hook() -> None:
-    """Added once in a process, for it cannot be taken away; it does nothing while nobody listens."""
-    sys.addaudithook(_hear)
-
-
-def _hear(event: str, arguments: tuple[object, ...]) -> None:
-    if not _listening or event != "open":
-        return
-    path, mode, flags = arguments
-    for_reading = "r" in mode and "+" not in mode if isinstance(mode, str) else not _writes(flags)
-    if for_reading and isinstance(path, str | bytes | os.PathLike):
-        name = os.path.abspath(os.fsdecode(path))
-        if os.path.splitext(name)[1] not in CODE:
-            for heard in _listening:
-                heard.add(name)
-
-
-def _writes(flags: object) -> bool:
-    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))

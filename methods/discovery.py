@@ -1,10 +1,14 @@
-"""Looks for defences in the folders of this package and among entry points; a broken one is kept with its error."""
+"""Looks for defences in the folders of this package and among entry points; a broken one is kept with its error.
+
+Of an entry point only the name is read here: its code is somebody else's, and runs where a method is asked for by name.
+"""
 
 import importlib
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 
@@ -22,13 +26,26 @@ GROUP = "vlm_gauntlet.methods"
 LOOK_ALIKE = str.maketrans("аеорсухіѕԁոαοερτν01", "aeopcyxisdnaoeptvol")
 
 
-def discover() -> Parts[type[Defence]]:
-    """Every defence by id: folders first, then entry points, which never take a folder's name."""
-    found = Parts[type[Defence]]("method")
+@dataclass
+class Found(Parts[type[Defence]]):
+    """The defences of the folders, and beside them the entry points, which never take a folder's name."""
+
+    entries: dict[str, EntryPoint] = field(default_factory=dict)
+
+    @property
+    def taken(self) -> set[str]:
+        """Names and titles that no entry point may have, as the eye compares them."""
+        titles = (defence.card.name for defence in self.usable.values())
+        return {plain(name) for name in (*self.usable, *self.unusable.keys() - self.outside, *titles)}
+
+
+def discover() -> Found:
+    """Every defence of a folder by id, and every entry point, which is not loaded, by name."""
+    found = Found("method")
     for folder in sorted(p for p in HERE.iterdir() if is_there(p / "card.toml") or is_there(p / "method.py")):
         with found.trying(folder.name, str(folder)):
             found.usable[folder.name] = _of_folder(folder)
-    _add_entry_points(found)
+    found.entries = installed(found)
     return found
 
 
@@ -52,24 +69,27 @@ def _of_folder(folder: Path) -> type[Defence]:
     return own[0]
 
 
-def _add_entry_points(found: Parts[type[Defence]]) -> None:
+def installed(found: Found) -> dict[str, EntryPoint]:
+    """The entry points that may be used, by name; the others are refused among what was found."""
+    usable: dict[str, EntryPoint] = {}
     by_name: dict[str, set[EntryPoint]] = defaultdict(set)
     for entry in _entries(found):
         by_name[entry.name].add(entry)
-    taken = {plain(name) for name in (*found.usable, *found.unusable, *(d.card.name for d in found.usable.values()))}
+    taken = found.taken
     for name, entries in sorted(by_name.items()):
         if plain(name) in taken:
             for entry in sorted(entries, key=_source):
                 found.refuse(f"{name} ({_source(entry)})", _taken(name, entry), outside=True)
         elif len({entry.value for entry in entries}) > 1:
             found.refuse(name, _twice(name, entries), outside=True)
+        elif strange := set(name) & set("+@:="):
+            found.refuse(name, _unreadable(strange, min(entries, key=_source)), outside=True)
         else:
-            entry = min(entries, key=_source)
-            with found.trying(name, _source(entry), outside=True):
-                found.usable[name] = _loaded(entry, taken)
+            usable[name] = min(entries, key=_source)
+    return usable
 
 
-def _entries(found: Parts[type[Defence]]) -> Iterator[EntryPoint]:
+def _entries(found: Found) -> Iterator[EntryPoint]:
     """The entry points of our group; where one installed package has a list that no parser reads, all others'."""
     try:
         yield from entry_points(group=GROUP)
@@ -85,12 +105,19 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold().translate(LOOK_ALIKE))
 
 
-def _loaded(entry: EntryPoint, taken: set[str]) -> type[Defence]:
-    if strange := set(entry.name) & set("+@:="):
-        raise GauntletError(
-            f"a method name with {' '.join(sorted(strange))}", expected="a name without + @ : =", where=_source(entry),
-            fix="rename the entry point",
-        )  # fmt: skip
+def _unreadable(strange: set[str], entry: EntryPoint) -> GauntletError:
+    return GauntletError(
+        f"a method name with {' '.join(sorted(strange))}", expected="a name without + @ : =", where=_source(entry),
+        fix="rename the entry point",
+    )  # fmt: skip
+
+
+def loaded(entry: EntryPoint, found: Found) -> type[Defence]:
+    """The defence of an entry point: its code is imported into this process.
+
+    Raises:
+        GauntletError: it does not load, is no defence, or calls itself like a method of the package.
+    """
     try:
         defence = entry.load()
     except GauntletError:
@@ -102,7 +129,7 @@ def _loaded(entry: EntryPoint, taken: set[str]) -> type[Defence]:
             f"an entry point that loads {defence!r}", expected="a subclass of vlm_gauntlet.methods.base.Defence",
             where=_source(entry), fix="let it name the class: package.module:Class",
         )  # fmt: skip
-    if any(plain(name) in taken for name in (defence.card.id, defence.card.name)) and not is_ours(defence):
+    if any(plain(name) in found.taken for name in (defence.card.id, defence.card.name)) and not is_ours(defence):
         raise GauntletError(
             f"an entry point whose card says {defence.card.name!r}, as that of a built-in method does",
             expected="a card of its own", where=_source(entry), fix="give its card another id and another name",

@@ -1,6 +1,9 @@
 """Finds defences: by folder, by entry point, by `module:Class`, by `file.py:Class`. Adding one edits nothing here.
 
 `ttc@tecoa` composes: a test-time defence on the tower of a fine-tuned one.
+
+`method(name)` imports the code of a defence from outside into this process, where it may do anything: commands ask
+`suites/described.py` instead, which does it in another one.
 """
 
 import inspect
@@ -13,12 +16,12 @@ from vlm_gauntlet.fixtures import outside
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
 from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.fixtures.parts import Parts
+from vlm_gauntlet.fixtures.snapshot import package_files
 
 from .base import Defence
 from .card import Card
 from .data_files import building, files_digest, importing, remember
-from .discovery import HERE, discover, plain
+from .discovery import HERE, Found, discover, installed, loaded, plain
 from .state import state_digest
 
 
@@ -55,6 +58,10 @@ class Method:
         own = self.defence.__module__.startswith("vlm_gauntlet.")
         return not own or (self.tuned is not None and self.tuned.outside)
 
+    def offers(self, part: str) -> bool:
+        """See Defence."""
+        return self.defence.offers(part)
+
     @property
     def label(self) -> str:
         """The name without the place that an external defence was found at.
@@ -85,14 +92,23 @@ class Method:
 
 
 @cache
-def parts() -> Parts[type[Defence]]:
-    """Every registered defence by id, and what is wrong with those that cannot be used."""
+def parts() -> Found:
+    """The defences of this package by id, what is wrong with those that cannot be used, and entry points by name."""
     return discover()
 
 
 def methods() -> dict[str, type[Defence]]:
-    """The usable defences by id: the folders of this package, then entry points."""
+    """The usable defences of this package by id."""
     return parts().usable
+
+
+def from_outside(name: str) -> bool:
+    """Whether code behind a method's name, or of what it stands on, is not the house's. Nothing is loaded to tell."""
+    own, below = _composed(name)
+    stem = own.split("+")[0]
+    place = stem.rpartition(":")[0]
+    foreign = place not in package_files().values() if place else stem in parts().entries
+    return foreign or (bool(below) and from_outside(below))
 
 
 def unusable() -> dict[str, GauntletError]:
@@ -102,9 +118,8 @@ def unusable() -> dict[str, GauntletError]:
 
 def looks_registered(name: str) -> bool:
     """Whether somebody would take a name for a method's of this project: its id or its title, in any spelling."""
-    titles = (defence.card.name for defence in methods().values())
     folders = (folder.name for folder in HERE.iterdir() if folder.is_dir())  # also of those that are only reported
-    return plain(name) in {plain(known) for known in (*methods(), *unusable(), *titles, *folders)}
+    return plain(name) in parts().taken | {plain(known) for known in (*parts().entries, *folders)}
 
 
 def without_unusable(names: Sequence[str]) -> tuple[list[str], dict[str, GauntletError]]:
@@ -131,7 +146,7 @@ def method(name: str) -> Method:
     """
     own, below = _composed(name)
     stem, *switches = own.split("+")
-    defence = _by_path(stem) if ":" in stem else parts().get(stem, "--method")
+    defence = _by_path(stem) if ":" in stem else _by_name(stem)
     with reading("method", Path(inspect.getfile(defence)), expected="readable files", fix="restore them"):
         remember(defence)
     return Method(name, defence, _choices(defence.card, switches, name), method(below) if below else None)
@@ -157,6 +172,17 @@ def _choices(card: Card, switches: list[str], name: str) -> dict[str, str]:
         else:
             chosen[key] = value
     return chosen
+
+
+def _by_name(name: str) -> type[Defence]:
+    found = parts()
+    entry = found.entries.get(name)
+    if entry is None and name not in found.usable:
+        entry = installed(found).get(name)  # the process that this one was forked from may have had another sys.path
+    if entry is None:
+        return found.get(name, "--method")
+    with importing():
+        return loaded(entry, found)
 
 
 def _by_path(address: str) -> type[Defence]:

@@ -64,6 +64,7 @@ class Apart:
             self._process.start()
         theirs.close()
         self._connection: Connection[Any, Any] = ours
+        self._wait_for_start()
         self._answer()  # that it was made
 
     def ask(self, name: str, *arguments: object) -> Any:
@@ -78,6 +79,13 @@ class Apart:
         except OSError:
             raise self._lost() from None
         return self._answer()
+
+    def _wait_for_start(self) -> None:
+        """Until the house's own code is there, which no limit counts: on a busy machine it may take long."""
+        try:
+            self._connection.recv_bytes()
+        except (EOFError, OSError):
+            raise self._lost() from None
 
     def _answer(self) -> Any:
         if not self._connection.poll(self.limits.seconds):
@@ -162,6 +170,7 @@ def _serve(
     torch.set_num_threads(threads)
     if memory is not None:
         _limit(memory)
+    connection.send_bytes(b"started")
     made, failed = _tried(make, arguments)
     _tell(connection, failed, None)
     while not failed:

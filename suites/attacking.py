@@ -10,10 +10,12 @@ from typing import Any, Protocol, Self
 
 from torch import Tensor
 
+from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.records import Cell, Cost
+from vlm_gauntlet.methods.late_files import LateFiles
 from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.methods.victims import Call, Recorder
 
@@ -38,6 +40,9 @@ class Attacker(Protocol):
     def attack(self, batch: Batch) -> Made:
         """What the attack makes of a batch."""
 
+    def read(self) -> dict[str, str]:
+        """Files that the defence has read so far and that the cell's digests do not hold, with their SHA-256."""
+
 
 @dataclass(frozen=True)
 class Here:
@@ -58,6 +63,10 @@ class Here:
     def attack(self, batch: Batch) -> Made:
         """See Attacker."""
         return attack_batch(self.loaded.evaluation, batch)
+
+    def read(self) -> dict[str, str]:
+        """None: a defence here is one of this project."""
+        return {}
 
 
 class Elsewhere:
@@ -101,6 +110,10 @@ class Elsewhere:
             notes=tuple(found["notes"]), recorder=recorder,
         )  # fmt: skip
 
+    def read(self) -> dict[str, str]:
+        """See Attacker."""
+        return dict(self._apart.ask("read"))
+
     def __enter__(self) -> Self:
         return self
 
@@ -117,7 +130,11 @@ class Stand:
     """
 
     def __init__(self, name: str, settings: dict[str, Any]) -> None:
-        self.loaded = CellPlan(method=method(name), **settings).load()
+        plan = CellPlan(method=(chosen := method(name)), **settings)
+        load_backbone(plan.backbone_name, plan.device)  # first, so that its files are not taken for the defence's
+        self.files = LateFiles(chosen)
+        with self.files.hearing():
+            self.loaded = plan.load()
 
     def told(self) -> tuple[str, dict[str, Any], list[str], list[list[str]]]:
         """The cell, and how its defence is asked."""
@@ -127,7 +144,8 @@ class Stand:
 
     def attack(self, ids: tuple[str, ...], images: Tensor, labels: Tensor) -> dict[str, Any]:
         """See Attacker."""
-        made = attack_batch(self.loaded.evaluation, Batch(ids, images, labels))
+        with self.files.hearing():
+            made = attack_batch(self.loaded.evaluation, Batch(ids, images, labels))
         return {
             "images": None if made.images is None else made.images.cpu(),
             "prompts": _plain(made.prompts) if made.prompts else None,
@@ -139,6 +157,10 @@ class Stand:
                 for c in made.recorder.calls
             ],
         }
+
+    def read(self) -> dict[str, str]:
+        """See Attacker."""
+        return self.files.found()
 
 
 def _plain(prompts: PromptSet) -> tuple[list[str], list[list[str]]]:

@@ -13,6 +13,7 @@ from vlm_gauntlet.methods.own_backbone import check_untouched, own_backbone
 from vlm_gauntlet.methods.registry import Method, method
 
 from .batch import Evaluation
+from .described import Described, described
 from .keys import attack_code, cell_code
 from .runnable import protocols_named
 from .sources import sources
@@ -22,7 +23,7 @@ from .sources import sources
 class CellPlan:
     """A cell before anything heavy was loaded."""
 
-    method: Method
+    method: Method | Described
     backbone_name: str
     dataset_name: str
     protocol: Protocol
@@ -41,7 +42,7 @@ class CellPlan:
         """The part that the attack needs and the defence lacks, such as `unrolled`; empty where it has it."""
         attack = build(self.protocol)
         needs = attack.needs if attack else ()
-        return next((part for part in needs if not self.method.defence.offers(part)), "")
+        return next((part for part in needs if not self.method.offers(part)), "")
 
     def batches(self) -> Iterator[Batch]:
         """The samples in batches, at the resolution that the protocol attacks."""
@@ -66,6 +67,12 @@ class CellPlan:
             GauntletError: the data set would give a wrong number: see `Dataset.checked`.
             ContractError: a defence from outside changed the backbone that it was given.
         """
+        chosen = self.method
+        if isinstance(chosen, Described):
+            raise GauntletError(
+                f"{chosen.name} was to be imported into this process", expected="a process of its own",
+                where="suites/cells.py", fix="run the cell by `running.run_cell`",
+            )  # fmt: skip
         backbone, data = load_backbone(self.backbone_name, self.device), dataset(self.dataset_name)
         if data.retrieval:
             raise GauntletError(
@@ -73,19 +80,19 @@ class CellPlan:
                 fix="choose another data set",
             )  # fmt: skip
         data.checked()
-        own = own_backbone(self.method, backbone)
-        defence = self.method.build(own).to(self.device)
-        check_untouched(self.method, own, backbone)
+        own = own_backbone(chosen, backbone)
+        defence = chosen.build(own).to(self.device)
+        check_untouched(chosen, own, backbone)
         attack, prompts = build(self.protocol), data.prompted(self.protocol.evaluation.prompts)
         models = sources(defence, backbone) if attack is not None and attack.transfers else {}
         coupled = defence.batch_coupled or (attack is not None and attack.couples_batch)
         cell = Cell(
-            method=self.method.label, method_digest=self.method.built_digest(defence, own), backbone=backbone.name,
+            method=chosen.label, method_digest=chosen.built_digest(defence, own), backbone=backbone.name,
             backbone_digest=backbone.digest, dataset=data.name, dataset_digest=data.digest,
             prompts_digest=prompts.digest, protocol=self.protocol,
             text_source_digest=attack.source_digest if attack else "", seed=self.seed, limit=self.limit,
             batch_size=self.batch_size if coupled else None, 
-            code_digest=cell_code(self.method, backbone.name),
+            code_digest=cell_code(chosen, backbone.name),
             attack_digest=attack_code(self.protocol, models, backbone),
         )  # fmt: skip
         undefended = method("undefended").build(backbone)
@@ -132,7 +139,7 @@ def plan(
         GauntletError: an unknown method or protocol, with near misses; or no cell is left.
     """
     asked = [
-        CellPlan(method(m), backbone, d, p, (limits or {}).get(m, limit), seed, device, batch_size)
+        CellPlan(described(m), backbone, d, p, (limits or {}).get(m, limit), seed, device, batch_size)
         for m in methods
         for d in datasets
         for name in protocols

@@ -11,7 +11,7 @@ from vlm_gauntlet.fixtures.records import Name, Text
 from vlm_gauntlet.methods.registry import Method
 
 from .conformance.report import Report, Status
-from .keys import cell_code
+from .described import Described, code_of
 
 FOLDER = "checks"
 
@@ -37,14 +37,14 @@ class CheckRecord(BaseModel):
         return [check for check, found, _ in self.findings if found == status]
 
 
-def keep(folder: Path, chosen: Method, report: Report) -> None:
+def keep(folder: Path, chosen: Method | Described, report: Report) -> None:
     """Writes a report beside the outcomes of its defence.
 
     Raises:
         GauntletError: the folder takes no file.
     """
     made = CheckRecord(
-        method=chosen.label, backbone=report.backbone, code_digest=cell_code(chosen, report.backbone),
+        method=chosen.label, backbone=report.backbone, code_digest=code_of(chosen, report.backbone),
         findings=tuple((f.check, f.status, f.sentence[:1000]) for f in report.findings),
     )  # fmt: skip
     path = folder / FOLDER / f"{sha256(f'{made.method} {made.backbone}'.encode())[:32]}.json"

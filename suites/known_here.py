@@ -18,6 +18,9 @@ from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Cell
 from vlm_gauntlet.methods.registry import Method, method
 
+from .apart import Apart
+from .attacking import OUTSIDE
+from .described import Described, described
 from .keys import attack_code, cell_code
 from .runnable import protocols_named
 from .sources import sources
@@ -40,21 +43,21 @@ class KnownHere:
     """
 
     def __init__(self, methods: Sequence[str] = (), protocols: Sequence[str] = ()) -> None:
-        self._outside = {made.label: made for made in map(method, methods)}
+        self._outside = {made.label: made for made in map(described, methods)}
         self._own_protocols = {p.id: p for name in protocols for p in protocols_named(name, "any")}
         self.method = cache(self._method)
         self.digests = cache(self._digests)
         self.samples = cache(self._samples)
         self.protocol = cache(self._protocol)
 
-    def _method(self, label: str) -> Method | None:
+    def _method(self, label: str) -> Method | Described | None:
         """The method that an outcome's label means here; None where there is none."""
         if label in self._outside:
             return self._outside[label]
         if ":" in label:
             return None
         try:
-            return method(label)
+            return described(label)
         except GauntletError:
             return None
 
@@ -85,7 +88,7 @@ class KnownHere:
         if chosen is None:
             return {}
         attack = build(protocol)
-        found: dict[str, str | int | None] = {"code_digest": cell_code(chosen, backbone)}
+        found: dict[str, str | int | None] = {"code_digest": self._told(label, "code", backbone)}
         if attack is None or not attack.transfers:
             found["attack_digest"] = attack_code(protocol, {}, None)
         with suppress(UnavailableError):
@@ -93,21 +96,45 @@ class KnownHere:
         if backbone in embedded():
             pins = tomllib.loads((embedded()[backbone] / "backbone.toml").read_text())
             found["backbone_digest"] = pins["sha256"]
-            found |= self._built(label, backbone)
-            if "attack_digest" not in found and "method_digest" in found:
-                tower = load_backbone(backbone)
-                found["attack_digest"] = attack_code(protocol, sources(chosen.build(tower), tower), tower)
+            with suppress(UnavailableError):  # a checkpoint that is not here
+                found["method_digest"] = self._told(label, "built", backbone)
+                if "attack_digest" not in found:
+                    found["attack_digest"] = self._told(label, "attack", backbone, protocol)
         return found
 
     @cache  # noqa: B019 - one object a command
-    def _built(self, label: str, backbone: str) -> dict[str, str | int | None]:
-        chosen, tower = self.method(label), load_backbone(backbone)
-        if chosen is None:
-            return {}
-        try:
-            return {"method_digest": chosen.built_digest(chosen.build(tower), tower)}
-        except UnavailableError:  # a checkpoint that is not here
-            return {}
+    def _told(self, label: str, what: str, *about: object) -> str:
+        """A digest of a known method; of one from outside from a process of its own."""
+        chosen = self.method(label)
+        if isinstance(chosen, Described):
+            with Apart(Digests, chosen.name, what=f"digests of {chosen.name}", limits=OUTSIDE) as there:
+                return str(there.ask(what, *about))
+        return str(getattr(Digests(chosen or label), what)(*about))
+
+
+class Digests:
+    """Digests of a method, computed where its code may run.
+
+    Args:
+        chosen: it, or its name.
+    """
+
+    def __init__(self, chosen: Method | str) -> None:
+        self.chosen = method(chosen) if isinstance(chosen, str) else chosen
+
+    def code(self, backbone: str) -> str:
+        """Of the code of method and scoring."""
+        return cell_code(self.chosen, backbone)
+
+    def built(self, backbone: str) -> str:
+        """Of the method as built on a backbone."""
+        tower = load_backbone(backbone)
+        return self.chosen.built_digest(self.chosen.build(tower), tower)
+
+    def attack(self, backbone: str, protocol: Protocol) -> str:
+        """Of the code of an attack that transfers images, and of what they are made on."""
+        tower = load_backbone(backbone)
+        return attack_code(protocol, sources(self.chosen.build(tower), tower), tower)
 
 
 def differing(cell: Cell, known: dict[str, str | int | None]) -> list[str]:

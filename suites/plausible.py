@@ -22,6 +22,7 @@ from vlm_gauntlet.fixtures.backbones import OPEN_CLIP, embedded
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK
 from vlm_gauntlet.fixtures.records import Indicator, Outcome
+from vlm_gauntlet.methods.late_files import moved
 
 from .batch import NOT_REPLAYED, confirming_draws, is_checked
 from .known_here import KnownHere, differing
@@ -219,10 +220,14 @@ def _embedded() -> frozenset[str]:
 
 
 def _code(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
-    cell = outcome.cell
-    if here.method(cell.method) is None:
+    cell, files = outcome.cell, outcome.provenance.files
+    if (chosen := here.method(cell.method)) is None:
         yield Doubt("unknown here", f"method {cell.method!r} is not known here (--method FILE.py:CLASS makes it known)")
         return
+    if files and not chosen.outside:
+        yield Doubt("impossible", f"{len(files)} files beside the digests of a method of this project")
+    elif others := moved(files):
+        yield Doubt("unknown here", f"made with other files than are here: {', '.join(others[:3])}")
     if cell.protocol.attack.name not in {*attacks(), NO_ATTACK}:
         return
     if cell.backbone not in _embedded() and not cell.backbone.startswith(OPEN_CLIP):

@@ -73,13 +73,12 @@ def _check_names(methods: list[str] | None, protocols: list[str] | None) -> None
     """Unknown names end the session before collection, with near misses."""
     if not (methods or protocols):
         return
-    from vlm_gauntlet.methods.registry import method
-
+    from .described import described
     from .runnable import protocols_named
 
     try:
         for name in methods or []:
-            method(name)
+            described(name)
         for name in protocols or []:
             protocols_named(name, "any")
     except GauntletError as error:

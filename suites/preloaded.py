@@ -9,6 +9,8 @@ from vlm_gauntlet.attacks.registry import attacks
 from vlm_gauntlet.methods.registry import methods
 
 from . import attacking as attacking
+from . import described as described
+from . import known_here as known_here
 from . import witness as witness
 
 FOUND = (methods(), attacks())

@@ -27,8 +27,11 @@ from vlm_gauntlet.fixtures.datasets import Dataset, Example, dataset, to_tensor
 from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.records import Provenance
-from vlm_gauntlet.methods.registry import method
+from vlm_gauntlet.methods.registry import from_outside, method
 
+from .apart import Apart, Limits
+from .attacking import OUTSIDE
+from .described import described
 from .keys import method_roots, with_architecture
 from .recall import Ranks, ranks
 from .retrieval_records import Features, RetrievalBatch, RetrievalCell, RetrievalJournal, RetrievalOutcome
@@ -57,6 +60,8 @@ def run_retrieval(
 ) -> RetrievalOutcome:
     """Runs an evaluation, takes up one that was killed, or takes a finished one from the folder.
 
+    That of a method from outside runs in a process of its own, and tells of no progress.
+
     Args:
         setting: what to run.
         folder: of outcomes; the file lies in its part `retrieval`.
@@ -68,6 +73,36 @@ def run_retrieval(
             batch size.
     """
     recipe(setting.attack)  # a wrong name costs no loading
+    if not from_outside(setting.method):
+        return _run_here(setting, folder, progress)
+    described(setting.method)  # within the limits of an import
+    limits = Limits(seconds=(OUTSIDE.seconds or 0) * -(-setting.limit // setting.batch_size), memory=OUTSIDE.memory)
+    with Apart(Stand, setting, str(folder), what=f"retrieval of {setting.method}", limits=limits) as there:
+        key = str(there.ask("run"))
+    if (found := RetrievalJournal(folder).find(key)) is None:
+        raise GauntletError(
+            f"retrieval of {setting.method} left no outcome {key[:40]!r}", expected="one in its folder",
+            where=str(folder), fix="run it again; its code may not touch the outcomes",
+        )  # fmt: skip
+    return found
+
+
+class Stand:
+    """What lives in the process of a method from outside.
+
+    Args:
+        setting, folder: see `run_retrieval`.
+    """
+
+    def __init__(self, setting: Setting, folder: str) -> None:
+        self.setting, self.folder = setting, Path(folder)
+
+    def run(self) -> str:
+        """The key of the outcome, which is then in the folder."""
+        return _run_here(self.setting, self.folder, None).key
+
+
+def _run_here(setting: Setting, folder: Path, progress: Callable[[int, int], None] | None) -> RetrievalOutcome:
     tower, data, cell = _load(setting)
     journal = RetrievalJournal(folder)
     with journal.lock(cell.key):

@@ -13,6 +13,7 @@ import torch
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.records import Cell, Cost, Outcome, Provenance
+from vlm_gauntlet.methods.late_files import joined
 
 from .attacking import OUTSIDE, Attacker, Elsewhere, Here
 from .batch import score_batch
@@ -67,6 +68,8 @@ def _run(
             if index == len(done):
                 scorer = scorer or stack.enter_context(witness(plan, cell))
                 result = score_batch(attacking.asked, batch, attacking.attack(batch), scorer)
+                if isinstance(scorer, Witness) and plan.method.outside:
+                    result = result.model_copy(update={"files": joined(attacking.read(), scorer.read())})
                 journal.append(cell.key, result)
                 done.append(result)
             elif tuple(sample.id for sample in done[index].samples) != batch.ids:
@@ -100,6 +103,7 @@ def _outcome(plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, co
             versions=dict(versions_here()),
             command=command,
             batch_size=plan.batch_size,
+            files=joined(*(r.files for r in done)),
         ),
     )
 

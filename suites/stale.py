@@ -1,10 +1,13 @@
-"""Finished cells that are not taken again, because code has changed since."""
+"""Finished cells that are not taken again, because code or files have changed since."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from vlm_gauntlet.fixtures.records import Cell
+from vlm_gauntlet.methods.late_files import moved
+
+from .journal import REPLACED
 
 
 def made_by_other_code(folder: Path, cells: Iterable[Cell]) -> int:
@@ -23,6 +26,20 @@ def made_by_other_code(folder: Path, cells: Iterable[Cell]) -> int:
             continue
         count += ours is not None and digests != (ours.code_digest, ours.method_digest, ours.attack_digest)
     return count
+
+
+def made_with_other_files(folder: Path, cells: Iterable[Cell]) -> dict[str, list[str]]:
+    """Outcomes of these cells that were replaced, by file name, each with names of files that are others now."""
+    keys = {cell.key for cell in cells}
+    found = {}
+    for path in sorted((folder / REPLACED).glob("*.json")):
+        if path.name.partition(".")[0] in keys:
+            try:
+                files = json.loads(path.read_bytes())["provenance"]["files"]
+                found[path.name] = sorted(Path(name).name for name in moved(files))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                continue
+    return found
 
 
 def _place(cell: dict[str, object]) -> tuple[object, ...]:

@@ -14,8 +14,10 @@ from vlm_gauntlet.fixtures.errors import reading
 from vlm_gauntlet.fixtures.inheritance import inherited
 from vlm_gauntlet.fixtures.parts import Parts, read_all
 from vlm_gauntlet.methods.card import Card
-from vlm_gauntlet.methods.registry import method, methods, without_unusable
+from vlm_gauntlet.methods.registry import methods, without_unusable
 from vlm_gauntlet.methods.registry import parts as registered
+
+from .described import described
 
 TIERS = ("fast", "mini", "nightly", "full")  # those that pytest has a mark for; `gauntlet run --tier` takes all
 FOLDER = Path(next(iter(fixtures.__path__))) / "data" / "tiers"
@@ -55,7 +57,7 @@ class Tier(BaseModel):
         if self.randomised_limit is None:
             return {}
         usable, _ = without_unusable(self.methods)
-        return {name: self.randomised_limit for name in usable if method(name).card.randomised}
+        return {name: self.randomised_limit for name in usable if described(name).card.randomised}
 
     def _names(self, card: Card) -> Iterator[str]:
         """The names by which a method enters: its own, and those of its variants."""

@@ -14,6 +14,7 @@ from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.parts import ANYTHING, raised
 from vlm_gauntlet.fixtures.records import Cell, Outcome, Sample
+from vlm_gauntlet.methods.late_files import moved
 
 from .attacking import Attacker
 from .batch import score_batch
@@ -122,6 +123,8 @@ def _check_same(outcome: Outcome, here: Cell) -> None:
     names = {**DIGESTS, "dataset_digest": "data", "prompts_digest": "prompts", "batch_size": "batch size"}
     if others := [words for name, words in names.items() if getattr(here, name) != getattr(outcome.cell, name)]:
         raise _cannot(f"it was made with another {', another '.join(others)}", "check out the code that made it")
+    if files := moved(outcome.provenance.files):
+        raise _cannot(f"it was made with another {', another '.join(files)}", "restore the files that it was made with")
     if here.key != outcome.key:
         raise _cannot("its cell is another one here", "check out the code that made it")
 

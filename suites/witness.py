@@ -13,6 +13,7 @@ from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.errors import ContractError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.records import Cost
+from vlm_gauntlet.methods.late_files import LateFiles
 from vlm_gauntlet.methods.registry import method
 
 from .apart import Apart, Limits
@@ -33,7 +34,9 @@ class Stand:
 
     def __init__(self, name: str, backbone: str, device: str, digest: str) -> None:
         chosen, loaded = method(name), load_backbone(backbone, device)
-        defence = chosen.build(loaded).to(device)
+        self.files = LateFiles(chosen)
+        with self.files.hearing():
+            defence = chosen.build(loaded).to(device)
         if digest and (built := chosen.built_digest(defence, loaded)) != digest:
             raise ContractError(
                 f"{name} built afresh has the digest {built[:12]}, not {digest[:12]}",
@@ -44,9 +47,14 @@ class Stand:
 
     def score(self, images: Tensor, prompts: PromptSet, keys: Sequence[int], calls: Sequence[int]) -> Plain:
         """See Scorer; as plain values."""
-        found = self.scorer.score(images.to(self.device), prompts, keys, calls)
+        with self.files.hearing():
+            found = self.scorer.score(images.to(self.device), prompts, keys, calls)
         cost = (found.cost.forward, found.cost.backward, found.cost.seconds)
         return found.classes.cpu(), found.logits.float().cpu(), cost
+
+    def read(self) -> dict[str, str]:
+        """See `attacking.Attacker`."""
+        return self.files.found()
 
 
 class Witness:
@@ -70,6 +78,10 @@ class Witness:
         )
         cost = Cost(forward=int(forward), backward=int(backward), seconds=float(seconds))
         return Answers(classes.to(self._device), logits.to(self._device), cost)
+
+    def read(self) -> dict[str, str]:
+        """See `attacking.Attacker`."""
+        return dict(self._apart.ask("read"))
 
     def __enter__(self) -> Self:
         return self

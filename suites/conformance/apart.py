@@ -5,6 +5,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.methods.registry import method
 
 from ..apart import Apart, Limits
+from .costs import measure
 from .report import Finding, Report
 from .runner import check_defence
 
@@ -33,6 +34,16 @@ def check_apart(name: str, backbone: str, device: str, limits: Limits = LIMITS) 
     return Report(name, backbone, material, tuple(Finding(*finding) for finding in findings), seconds)
 
 
+def measure_apart(name: str, backbone: str, device: str, limits: Limits = LIMITS) -> str:
+    """The costs of a defence, as lines of TOML; arguments as above.
+
+    Raises:
+        GauntletError: its process gives none.
+    """
+    with Apart(Checked, name, backbone, device, what=f"measurement of {name}", limits=limits) as there:
+        return str(there.ask("costs"))
+
+
 class Checked:
     """What lives in the process.
 
@@ -47,3 +58,7 @@ class Checked:
         """Material, findings and seconds of the report, as plain values."""
         made = check_defence(self.method, self.backbone)
         return made.material, [(f.check, f.status, f.sentence) for f in made.findings], made.seconds
+
+    def costs(self) -> str:
+        """See `measure_apart`."""
+        return measure(self.method, self.backbone).toml()

@@ -170,6 +170,9 @@ FORGERIES = [
         "a weak protocol under a strong name", put("cell", "protocol", "attack", "steps", 1), "unranked", "another here"
     ),
     Forgery("a protocol that nobody has", put("cell", "protocol", "id", "strongest"), "unranked", "'strongest'"),
+    Forgery(
+        "files of a method that reads none", put("provenance", "files", {"a": "0" * 64}), "aside", "1 files beside"
+    ),
     Forgery("every bit right", _bits, "verify"),
     Forgery("one bit right", _one_bit, "verify"),
     Forgery("a rival's clean answer taken away", _lower_a_rival, "verify"),

@@ -156,8 +156,10 @@ def test_an_entry_point_takes_neither_name_nor_title(tmp_path: Path, monkeypatch
     ]
     monkeypatch.setattr(discovery, "entry_points", lambda group: entries)
     found = discovery.discover()
-    assert found.usable["honest"].__name__ == "Honest" and "best" not in found.usable and "TeCoA" not in found.usable
-    assert {"TeCoA (entry point imposters:Honest)", "best"} <= found.outside
+    assert set(found.entries) == {"honest", "best"} and "TeCoA (entry point imposters:Honest)" in found.outside
+    assert discovery.loaded(found.entries["honest"], found).__name__ == "Honest"
+    with pytest.raises(GauntletError, match="whose card says 'TeCoA', as that of a built-in"):
+        discovery.loaded(found.entries["best"], found)
 
 
 def test_names_are_compared_as_the_eye_does() -> None:

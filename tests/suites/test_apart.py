@@ -1,6 +1,7 @@
 """A process of its own tells what it found, what went wrong, and that it ended; it takes no more than it may."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +37,9 @@ class Rude:
 
     def eat(self) -> int:
         return len(bytearray(8 * 2**30))
+
+    def end_the_server(self) -> None:
+        os.kill(os.getppid(), signal.SIGKILL)
 
     def refuse(self) -> None:
         raise ContractError("this", expected="that", where="there", fix="mend it")
@@ -81,6 +85,13 @@ def test_whatever_goes_wrong_is_one_error(what: str, kind: type[GauntletError], 
     ):
         other.ask(what)
     assert said in str(caught.value) and type(caught.value) is kind
+
+
+def test_who_kills_what_started_it_stops_nobody_else() -> None:
+    with Apart(Rude, "end_the_server", what="a test") as other:
+        assert other.ask("add", torch.tensor([1.0]))[1] == 1
+    with Apart(Rude, what="a test") as other:
+        assert other.ask("add", torch.tensor([1.0]))[1] == 1
 
 
 def test_nothing_of_the_caller_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

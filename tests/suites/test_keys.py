@@ -155,7 +155,7 @@ from pathlib import Path
 from vlm_gauntlet.attacks.protocols import protocols
 from vlm_gauntlet.fixtures.closure import this_process
 from vlm_gauntlet.fixtures.snapshot import package_files
-from vlm_gauntlet.methods.registry import methods
+from vlm_gauntlet.methods.registry import method, methods
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.keys import attack_roots, shared_roots
 from vlm_gauntlet.suites.cells import plan
@@ -169,7 +169,7 @@ for asked in sys.argv[1:]:
     run_cell(cell, Journal(Path(tempfile.mkdtemp())))
     sys.setprofile(None)
     called = {package_files().get(Path(file).resolve()) for file in files} - {None}
-    key = set(this_process().modules((*shared_roots(cell.method), *attack_roots(cell.protocol))).values())
+    key = set(this_process().modules((*shared_roots(method(asked.split()[0])), *attack_roots(cell.protocol))).values())
     print(json.dumps([asked, sorted(called & key), sorted(called - key)]))
 """
 # What a run calls without that it could change a result: it says what there is, and what it is called.
