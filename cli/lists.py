@@ -30,8 +30,8 @@ def methods(as_json: Json = False) -> None:
     unusable = {**broken_here(), **installed().unusable}
     columns = ("id", "name", "year", "venue", "paradigm", "deviations", "unusable")
     found: list[tuple[object, ...]] = []
-    for name, defence in {**registered(), **installed().usable}.items():
-        card = defence.card
+    cards = {name: known.card for name, known in registered().items()}
+    for name, card in (cards | {name: known.card for name, known in installed().usable.items()}).items():
         deviations = " ".join(f"{d.name}={'|'.join(d.choices)}" for d in card.deviations)
         found.append((name, card.name, card.year, card.venue, card.paradigm, deviations, ""))
     if as_json:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import safetensors
 
@@ -66,7 +67,7 @@ def _make_safetensors_tell() -> None:
     silent = safetensors.safe_open
 
     @functools.wraps(silent, updated=())
-    def safe_open(filename: str | os.PathLike[str], *arguments: object, **named: object) -> object:
+    def safe_open(filename: str | os.PathLike[str], *arguments: Any, **named: Any) -> object:
         sys.audit("open", filename, "r", os.O_RDONLY)
         return silent(filename, *arguments, **named)
 

@@ -93,7 +93,7 @@ def _elsewhere() -> frozenset[Path]:
     python = (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)
     root = data_root()
     data = [user_cache(), *([root / "wds"] if root else [])]
-    return rooms() | {Path(folder).resolve() for folder in (*SYSTEM, *python, *data)}
+    return rooms() | {folder.resolve() for folder in (*map(Path, (*SYSTEM, *python)), *data)}
 
 
 def digest_of(path: Path) -> str:

@@ -151,6 +151,8 @@ FORGERIES = [
     Forgery("a label beyond the classes", put("samples", 0, "label", 77), "aside", "labels"),
     Forgery("a sample that nobody has", put("samples", 0, "id", "easy"), "aside", "limit 6 does not take"),
     Forgery("samples in another order", _reverse, "aside", "another order"),
+    Forgery("files that no method here reads", put("provenance", "files", {"a": "0" * 64}), "aside", "1 files beside"),
+    Forgery("a file without a digest", put("provenance", "files", {"a": "none"}), "aside", "files"),
     Forgery("batches of two sizes", put("cell", "batch_size", 7), "aside", "batches of"),
     Forgery("hard samples left out", _drop_hard, "unranked", "limit 6 takes 6"),
     Forgery("a large limit with few samples", _large_limit, "unranked", "limit 1000 takes"),
@@ -170,9 +172,6 @@ FORGERIES = [
         "a weak protocol under a strong name", put("cell", "protocol", "attack", "steps", 1), "unranked", "another here"
     ),
     Forgery("a protocol that nobody has", put("cell", "protocol", "id", "strongest"), "unranked", "'strongest'"),
-    Forgery(
-        "files of a method that reads none", put("provenance", "files", {"a": "0" * 64}), "aside", "1 files beside"
-    ),
     Forgery("every bit right", _bits, "verify"),
     Forgery("one bit right", _one_bit, "verify"),
     Forgery("a rival's clean answer taken away", _lower_a_rival, "verify"),
