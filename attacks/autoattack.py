@@ -1,4 +1,4 @@
-"""APGD-CE, APGD-DLR and APGD-T (Croce and Hein 2020): the official single attacks, run sample by sample.
+"""APGD-CE, APGD-DLR, APGD-PM and APGD-T (Croce and Hein 2020): the official single attacks, run sample by sample.
 
 We call the library's `attack_single_run` and never its `perturb`, which seeds torch globally and gives every batch
 the same noise, so that its results depend on the batch size. Nor its `check_dynamic`, which ends all tracing.
@@ -61,7 +61,7 @@ def source(*modules: str) -> str:
 
 
 class Goal(NamedTuple):
-    """What one single attack ascends: a loss of the library, towards the class of this rank (0: untargeted)."""
+    """What one single attack ascends: a loss of the library or `pm`, towards the class of this rank (0: untargeted)."""
 
     loss: str
     rank: int = 0
@@ -98,7 +98,7 @@ class AutoPGD(GradientAttack):
         run.notes.append(
             f"single attacks: {', '.join(dict.fromkeys(g.loss for g in goals))}, from {source('autopgd_base')}"
         )
-        loss = LOSSES["ce" if goals[0].loss == "ce" else "dlr"]
+        loss = LOSSES.get(goals[0].loss, LOSSES["dlr"])
         gradient, first_loss, wrong = input_gradient(run.victim, run.images, run.labels, loss, draws=self.eot)
         run.telemetry |= {"first_loss": first_loss, "gradient_norm": lp_norm(gradient, "l2")}
 
@@ -158,6 +158,21 @@ class APGDDLR(AutoPGD):
 
 
 @dataclass(config=STRICT)
+class APGDPM(AutoPGD):
+    """APGD on the margin of the probabilities: the loss of PMA; its two stages are another schedule than APGD's."""
+
+    info = AttackInfo(
+        "apgd-pm", "Auto-PGD on the margin of the softmax probabilities", "Xie et al. 2025, arXiv:2411.15210"
+    )
+
+    loss: Literal["pm"] = "pm"
+
+    def goals(self, classes: int, notes: list[str]) -> list[Goal]:
+        """See AutoPGD."""
+        return [Goal("pm")]
+
+
+@dataclass(config=STRICT)
 class APGDT(AutoPGD):
     """APGD on the targeted DLR loss, once for each of the most likely wrong classes.
 
@@ -198,7 +213,7 @@ class Single:
     Args:
         attack: norm, radius and budget.
         victim: bound to these samples.
-        loss: the library's name of it.
+        loss: the library's name of it, or ours of one that the library does not have.
         target: classes to reach [B], or None.
         notes: where the library's warnings go.
     """
@@ -217,6 +232,8 @@ class Single:
         norm = {"linf": "Linf", "l2": "L2"}[self.attack.norm]
         apgd = kind(self.logits, norm=norm, device=images.device, logger=self, **budget)
         apgd.loss, apgd.y_target = self.loss, self.target
+        if self.loss == "pm":  # takes the place of the library's DLR
+            apgd.loss, apgd.dlr_loss = "dlr", LOSSES["pm"]
         apgd.init_hyperparam(images)
         start = random_start(images, self.attack.norm, self.attack.eps, draws)
         # The library draws a start of its own even when given one: keep that off the caller's stream.

@@ -20,6 +20,11 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return wrong - true
 
 
+def probability_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The margin of the softmax probabilities, from -1 to 1 (Xie et al. 2025, arXiv 2411.15210: the loss of PMA)."""
+    return margin(logits.softmax(1), labels)
+
+
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     """Difference of logits ratio (Croce and Hein 2020, eq. 6). Needs three classes."""
     ordered = logits.sort(dim=1, descending=True).values
@@ -61,7 +66,7 @@ def wrong_classes(logits: Tensor, labels: Tensor) -> Tensor:
     return hidden.argsort(dim=1, descending=True, stable=True)[:, :-1]
 
 
-LOSSES: dict[str, Loss] = {"ce": cross_entropy, "dlr": dlr}
+LOSSES: dict[str, Loss] = {"ce": cross_entropy, "dlr": dlr, "pm": probability_margin}
 TARGETED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "ce-targeted": targeted_cross_entropy,
     "dlr-targeted": targeted_dlr,

@@ -39,10 +39,10 @@ class PGD(GradientAttack):
         steps: gradient steps of each restart.
         step_size: length of a step, as a fraction of eps.
         restarts: independent random starts; a sample keeps its first success. Of a targeted loss, restart r goes for
-            the r-th likeliest wrong class of the clean image.
+            the r-th of the clean image's wrong classes, in the order of `targets`.
         random_start: uniform in the ball (L-inf), or Gaussian direction with uniform radius (L2).
-        loss: a name in `losses.LOSSES` or `losses.TARGETED`; `cw`; or `boundary`, which is `cw` at kappa = 0: an image
-            stays where it crosses the decision boundary.
+        loss: a name in `losses.LOSSES` (`pm` is the margin of the probabilities) or `losses.TARGETED`; `cw`; or
+            `boundary`, which is `cw` at kappa = 0: an image stays where it crosses the decision boundary.
         selection: `final` iterate, or `any-iterate` that was misclassified in every draw: the one of highest loss, or
             the first where `stop` says that the victim draws nothing.
         evasion: weight of leaving the region where the victim's gate acts (a `Gated` victim).
@@ -50,6 +50,8 @@ class PGD(GradientAttack):
         kappa: margin of the logits at which `cw` saturates.
         stop: end where every sample has been misclassified once; set where the victim draws nothing.
         momentum: share of the earlier gradients that each step keeps (MI-FGSM, Dong et al. 2018, arXiv 1710.06081).
+        targets: of a targeted loss, the likeliest wrong class first, or the least likely (ILCM, Kurakin et al. 2017,
+            arXiv 1607.02533).
         reduction: `mean` over the batch as some evaluations have it, to reproduce them: results depend on the batch.
         precision: of the attack; scoring is fp32.
     """
@@ -64,12 +66,13 @@ class PGD(GradientAttack):
     step_size: Number = Fraction(1, 4)
     restarts: Annotated[int, Field(ge=1)] = 1
     random_start: bool = True
-    loss: Literal["ce", "dlr", "ce-targeted", "dlr-targeted", "cw", "boundary"] = "ce"
+    loss: Literal["ce", "dlr", "pm", "ce-targeted", "dlr-targeted", "cw", "boundary"] = "ce"
     selection: Literal["final", "any-iterate"] = "final"
     evasion: Annotated[Number, Field(ge=0)] = Fraction(0)
     branches: Annotated[Number, Field(ge=0)] = Fraction(0)
     kappa: Annotated[Number, Field(ge=0)] = Fraction(0)
     momentum: Annotated[Number, Field(ge=0)] = Fraction(0)
+    targets: Literal["likeliest", "least-likely"] = "likeliest"
     stop: Annotated[bool, Field(exclude=True)] = False
     reduction: Literal["sum", "mean"] = "sum"
     precision: Literal["fp32", "bf16", "amp-fp16"] = "fp32"
@@ -79,6 +82,10 @@ class PGD(GradientAttack):
         if (self.kappa > 0) != (self.loss == "cw"):
             raise ValueError(
                 f"kappa = {self.kappa} with the loss {self.loss}: above 0 with cw, else 0; cw at 0 is called boundary"
+            )
+        if self.targets != "likeliest" and self.loss not in TARGETED:
+            raise ValueError(
+                f"targets = {self.targets} with the loss {self.loss}, which has none: use {list(TARGETED)}"
             )
         return self
 
@@ -134,7 +141,8 @@ class PGD(GradientAttack):
             run.notes.append(f"{self.loss} needs {CLASSES[self.loss]} classes, there are {classes}: {name} instead")
         if name not in TARGETED:
             return [LOSSES[name]] * self.restarts
-        targets = wrong_classes(logits, run.labels).unbind(1)[: self.restarts]
+        ranked = wrong_classes(logits, run.labels)
+        targets = (ranked if self.targets == "likeliest" else ranked.flip(1)).unbind(1)[: self.restarts]
         if len(targets) < self.restarts:
             run.notes.append(f"{len(targets)} targets instead of {self.restarts}, there are {classes} classes")
         return [partial(TARGETED[name], target) for target in targets]

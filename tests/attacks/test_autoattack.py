@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from vlm_gauntlet.attacks import autoattack
-from vlm_gauntlet.attacks.autoattack import APGDCE, APGDT, Goal, Single, random_start
+from vlm_gauntlet.attacks.autoattack import APGDCE, APGDPM, APGDT, Goal, Single, random_start
 from vlm_gauntlet.attacks.base import Plain, Run
-from vlm_gauntlet.attacks.losses import margin
+from vlm_gauntlet.attacks.losses import LOSSES, dlr, margin, probability_margin
 from vlm_gauntlet.fixtures.draws import Draws, key_of
 
 KEYS = tuple(range(40))
@@ -57,7 +57,9 @@ def test_as_strong_as_the_librarys_own_loop(toy, ours, kind, norm):
     assert not result.repaired.any()
 
 
-@pytest.mark.parametrize("attack", [APGDCE("linf", 0.06, steps=20, restarts=2), APGDT("l2", 0.4, steps=10)])
+@pytest.mark.parametrize(
+    "attack", [APGDCE("linf", 0.06, steps=20, restarts=2), APGDPM("linf", 0.06, 9), APGDT("l2", 0.4, steps=10)]
+)
 def test_batch_split_and_order_do_not_matter(toy, attack):
     model, images, labels = toy
     whole = attack(Plain(model), images, labels, KEYS).images
@@ -105,6 +107,20 @@ def test_a_sample_that_stands_returns_its_highest_loss_not_the_clean_image(toy):
     assert stood.any()
     assert (margin(model(result.images), labels) > margin(model(images), labels))[stood].all()
     assert (result.telemetry["last_loss"] > result.telemetry["first_loss"])[stood].all()
+
+
+def test_apgd_pm_climbs_the_probability_margin_within_the_librarys_loop(toy, monkeypatch):
+    model, images, labels = correct(toy)
+    result = APGDPM("linf", 0.03, steps=10)(Plain(model), images, labels, KEYS[: len(images)])
+    stood = ~result.success
+    assert 0 < stood.sum() < len(images)
+    for name, pictures in (("first_loss", images), ("last_loss", result.images)):
+        torch.testing.assert_close(result.telemetry[name], probability_margin(model(pictures).float(), labels))
+    monkeypatch.setitem(LOSSES, "pm", dlr)  # another loss, another path
+    other = APGDPM("linf", 0.03, steps=10)(Plain(model), images, labels, KEYS[: len(images)])
+    monkeypatch.setitem(LOSSES, "pm", lambda logits, labels: -probability_margin(logits, labels))
+    down = APGDPM("linf", 0.03, steps=10)(Plain(model), images, labels, KEYS[: len(images)])
+    assert not torch.equal(other.images, result.images) and not down.success.any()
 
 
 def test_more_restarts_never_help_the_defender(toy):

@@ -10,6 +10,7 @@ from vlm_gauntlet.attacks.losses import (
     cw,
     dlr,
     margin,
+    probability_margin,
     targeted_cross_entropy,
     targeted_dlr,
     wrong_classes,
@@ -24,6 +25,19 @@ def test_margin_is_positive_exactly_when_misclassified():
     many = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(200) % 6
     assert torch.equal(margin(many, labels) > 0, many.argmax(1) != labels)
+
+
+def test_the_probability_margin_by_hand_and_its_gradient():
+    """Probabilities 4/8, 3/8, 1/8; the gradient is p_y of the cross-entropy's and p_max of the targeted one's."""
+    logits = torch.tensor([[4.0, 3.0, 1.0], [3.0, 4.0, 1.0]], dtype=torch.float64).log().requires_grad_()
+    labels, best = torch.tensor([0, 0]), torch.tensor([1, 1])
+    values = probability_margin(logits, labels)
+    assert values.tolist() == pytest.approx([-1 / 8, 1 / 8])
+    (gradient,) = torch.autograd.grad(values.sum(), logits)
+    parts = cross_entropy(logits, labels), targeted_cross_entropy(best, logits, labels)
+    away, towards = (torch.autograd.grad(part.sum(), logits)[0] for part in parts)
+    own, other = (logits.detach().softmax(1).gather(1, index[:, None]) for index in (labels, best))
+    torch.testing.assert_close(gradient, own * away + other * towards)
 
 
 def test_dlr_by_hand():

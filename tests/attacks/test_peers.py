@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vlm_gauntlet.attacks.autoattack import APGDCE, official
 from vlm_gauntlet.attacks.base import Plain, Run
+from vlm_gauntlet.attacks.fmn import FMN
 from vlm_gauntlet.attacks.pgd import PGD, fgsm
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "peers.json").read_text())
@@ -29,6 +30,13 @@ class Started(PGD):
         return START
 
 
+class PublishedFMN(FMN):
+    """FMN with the published first ball, as foolbox has it."""
+
+    def first_reach(self, grown: Tensor, estimated: Tensor) -> Tensor:
+        return estimated
+
+
 OURS = {
     "torchattacks PGD": Started("linf", EPS, steps=FIXED["steps"]),
     "torchattacks FGSM": fgsm("linf", EPS),
@@ -37,6 +45,7 @@ OURS = {
     "foolbox FGSM": fgsm("linf", EPS),
     "foolbox BIM": PGD("linf", EPS, **FIXED),
     "foolbox L2 BIM": PGD("l2", EPS, **FIXED),
+    "foolbox FMN": PublishedFMN("linf", 1.0, steps=GOLDEN["search"]),
 }
 
 

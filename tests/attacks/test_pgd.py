@@ -201,6 +201,24 @@ def test_restart_r_goes_for_the_wrong_class_of_rank_r(toy, loss, monkeypatch):
     assert torch.equal(torch.stack(targets, dim=1), ranked[:, :3])
 
 
+def test_the_least_likely_class_comes_first_where_it_is_asked_for(toy, monkeypatch):
+    """And with steps enough BIM gets there (ILCM)."""
+    model, images, labels = toy
+    targets, honest = [], TARGETED["ce-targeted"]
+    monkeypatch.setitem(TARGETED, "ce-targeted", lambda t, z, y: targets.append(t) or honest(t, z, y))
+    ilcm = {"loss": "ce-targeted", "targets": "least-likely", "random_start": False}
+    run(PGD("linf", 0.1, steps=0, restarts=2, **ilcm), model, images, labels)
+    ranked = model(images).scatter(1, labels[:, None], torch.inf).argsort(dim=1)
+    assert torch.equal(torch.stack(targets, dim=1), ranked[:, :2])
+    made = run(PGD("linf", 0.8, steps=30, step_size=0.1, **ilcm), model, images, labels).images
+    assert (model(made).argmax(1) == ranked[:, 0]).float().mean() > 0.8
+
+
+def test_a_loss_without_targets_has_no_order_of_them():
+    with pytest.raises(ValueError, match="targets = least-likely with the loss ce"):
+        PGD("linf", 0.1, targets="least-likely")
+
+
 def test_a_target_within_reach_is_reached(toy):
     model, images, labels = toy
     made = run(PGD("linf", 0.4, steps=30, loss="ce-targeted"), model, images, labels).images
@@ -230,6 +248,8 @@ def test_more_targets_never_help_the_defender(toy):
         ("ce", 1, None),
         ("boundary", 1, None),
         ("cw", 2, None),
+        ("pm", 1, None),
+        ("pm", 2, None),
     ],
 )
 def test_few_classes_run_and_say_so(toy, loss, classes, note):

@@ -16,7 +16,7 @@ import torch
 import torchattacks  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
-EPS, STEPS = 0.08, 6
+EPS, STEPS, SEARCH = 0.08, 6, 30
 
 
 class Tiny(nn.Module):
@@ -55,9 +55,12 @@ def main() -> None:
         "L2 BIM": foolbox.attacks.L2BasicIterativeAttack(**fixed),
     }.items():
         made[f"foolbox {name}"] = attack(wrapped, images, labels, epsilons=EPS)[1]
+    search = foolbox.attacks.LInfFMNAttack(steps=SEARCH)  # its L2 twin does not project
+    made["foolbox FMN"] = search(wrapped, images, labels, epsilons=None)[0]
     json.dump({
         "made_with": {name: version(name) for name in ("torchattacks", "foolbox", "torch")},
-        "eps": EPS, "steps": STEPS, "first": first.tolist(), "second": second.tolist(), "images": images.tolist(),
+        "eps": EPS, "steps": STEPS, "search": SEARCH, 
+        "first": first.tolist(), "second": second.tolist(), "images": images.tolist(),
         "labels": labels.tolist(), "start": start.tolist(),
         "made": {name: result.tolist() for name, result in made.items()},
     }, sys.stdout)  # fmt: skip
