@@ -198,7 +198,7 @@ class Attack(ABC):
 
     @property
     def source_digest(self) -> str:
-        """Digest of the data that it takes its words from, or empty.
+        """Digest of the data that it takes its words or its perturbation from, or empty.
 
         Raises:
             UnavailableError: they are not on this machine.

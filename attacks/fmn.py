@@ -77,7 +77,7 @@ class FMN(GradientAttack):
             outward = torch.where(radius.isfinite(), grown, self.first_reach(grown, estimated))
             ball = torch.where(wrong, torch.minimum(ball * (1 - change), radius), outward).clamp_max(farthest)
             moved = images + length * gradient / per_sample(lp_norm(gradient, "l2").clamp_min(1e-12), gradient)
-            images = self._within(moved, clean, ball)
+            images = self.within(moved, clean, ball)
         run.telemetry |= {"radius": radius, "nan_gradient": lost.float()}
         stretch = self.eps / lp_norm(images - clean, self.norm).clamp_min(1e-12)
         guess = clean + (images - clean) * per_sample(stretch, clean)
@@ -95,7 +95,7 @@ class FMN(GradientAttack):
         """Norm [B] by which a linear loss rises along a step of length 1 of the ball's norm."""
         return gradient.abs().flatten(1).sum(1) if self.norm == "linf" else lp_norm(gradient, "l2")
 
-    def _within(self, images: Tensor, clean: Tensor, ball: Tensor) -> Tensor:
+    def within(self, images: Tensor, clean: Tensor, ball: Tensor) -> Tensor:
         """Images [B, 3, H, W] projected onto each sample's own ball [B] and the box."""
         radius = per_sample(ball, clean)
         if self.norm == "linf":

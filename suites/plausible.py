@@ -31,7 +31,7 @@ Kind = Literal["impossible", "incomplete", "unknown here", "not checked here"]
 COUNTS = ("steps", "restarts", "queries", "eot", "inner_steps")  # parameters of which none means no attack
 DIGESTS = {
     "code_digest": "code", "attack_digest": "code of the attack", "method_digest": "method (weights and data)",
-    "backbone_digest": "backbone", "text_source_digest": "source of words",
+    "backbone_digest": "backbone", "text_source_digest": "source of words or perturbation",
 }  # fmt: skip
 
 

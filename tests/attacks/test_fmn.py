@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vlm_gauntlet.attacks.balls import lp_norm
 from vlm_gauntlet.attacks.base import Plain
 from vlm_gauntlet.attacks.fmn import FMN
 
@@ -47,6 +48,21 @@ def test_the_radius_does_not_depend_on_eps(toy: Toy) -> None:
     model, images, labels = toy
     one, other = (FMN("linf", eps, 20)(Plain(model), images, labels, KEYS).telemetry["radius"] for eps in (0.02, 0.3))
     assert torch.equal(one, other) and one.isfinite().all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_each_sample_has_a_ball_of_its_own_and_what_lies_inside_stays(norm: str) -> None:
+    clean = torch.full((2, 3, 4, 4), 0.5)
+    moved = clean + lp_unit(norm) * torch.tensor([0.3, 0.3]).view(2, 1, 1, 1)
+    made = FMN(norm, 0.1).within(moved, clean, torch.tensor([0.2, 0.4]))
+    assert lp_norm(made - clean, norm).tolist() == pytest.approx([0.2, 0.3])
+    assert torch.allclose(made[1], moved[1])
+
+
+def lp_unit(norm: str) -> Tensor:
+    """A perturbation [1, 3, 4, 4] of length 1."""
+    ones = torch.ones(1, 3, 4, 4)
+    return ones / lp_norm(ones, norm).view(1, 1, 1, 1)
 
 
 def test_what_was_never_misclassified_returns_at_the_whole_of_eps() -> None:
