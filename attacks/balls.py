@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.fixtures.draws import Draws
+
 
 def lp_norm(delta: Tensor, norm: str) -> Tensor:
     """Norm of each sample of delta [B, ...] -> [B]. `norm` is `linf` or `l2`."""
@@ -33,6 +35,20 @@ def project(images: Tensor, clean: Tensor, *, norm: str, eps: float) -> Tensor:
     length = lp_norm(delta, "l2")
     shrunk = clean + delta * per_sample(eps / length.clamp_min(1e-12), delta)
     return torch.where(per_sample(length < eps, images), images, shrunk).clamp(0, 1)
+
+
+def random_point(clean: Tensor, draws: Draws, *, norm: str, eps: float) -> Tensor:
+    """A random point of {ball(clean, eps) and [0,1]} [B, 3, H, W].
+
+    L-inf: uniform in the ball. L2: Gaussian direction, uniform radius. Then projected.
+    """
+    if norm == "linf":
+        noise = draws.uniform(clean, -eps, eps)
+    else:
+        direction = draws.normal(clean)
+        radius = draws.uniform(clean[:, 0, 0, 0], 0.0, eps)
+        noise = direction * per_sample(radius / lp_norm(direction, "l2").clamp_min(1e-12), direction)
+    return project(clean + noise, clean, norm=norm, eps=eps)
 
 
 def outside(images: Tensor, clean: Tensor, *, norm: str, eps: float) -> Tensor:

@@ -102,8 +102,8 @@ class Context(Interface):
     def known_backbone(self) -> Backbone:
         """The backbone whose features an attacker of text reads."""
 
-    def sources(self) -> Mapping[str, Victim]:
-        """Models that images may be transferred from, by name."""
+    def sources(self, prompts: PromptSet | None = None) -> Mapping[str, Victim]:
+        """Models that images may be transferred from, by name; on the clean prompts, or on others."""
 
     def victim(self, gradient: Gradient = "direct", *, period: int = 0, prompts: PromptSet | None = None) -> Victim:
         """The model to break.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vlm_gauntlet.fixtures.draws import Draws
 
-from .balls import per_sample, project
+from .balls import per_sample, random_point
 from .base import STRICT, Attack, AttackInfo, Run
 from .losses import margin
 
@@ -41,8 +41,7 @@ class Noise(Attack):
         best, score = run.images.clone(), torch.full(run.labels.shape, -torch.inf, device=run.images.device)
         with torch.no_grad():
             for call in range(self.queries):
-                noise = Draws(run.keys, call).uniform(run.images, -self.eps, self.eps)
-                drawn = project(run.images + noise, run.images, norm=self.norm, eps=self.eps)
+                drawn = random_point(run.images, Draws(run.keys, call), norm=self.norm, eps=self.eps)
                 values = margin(run.victim(drawn).float(), run.labels)
                 best = torch.where(per_sample(values > score, best), drawn, best)
                 score = torch.maximum(score, values)

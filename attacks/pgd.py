@@ -18,7 +18,7 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from .adaptive.branches import Branched, branch_attack
 from .adaptive.eot import input_gradient
 from .adaptive.evasion import evade
-from .balls import lp_norm, per_sample, project
+from .balls import lp_norm, per_sample, project, random_point
 from .base import STRICT, AttackInfo, AttackResult, Context, Number, Run
 from .gradients import GradientAttack
 from .losses import LOSSES, TARGETED, Loss, averaged, cw, wrong_classes
@@ -194,14 +194,7 @@ class PGD(GradientAttack):
 
     def start(self, run: Run, restart: int) -> Tensor:
         """A random point of the ball [B, 3, H, W]."""
-        draws = Draws(run.keys, call=restart)
-        if self.norm == "linf":
-            noise = draws.uniform(run.images, -self.eps, self.eps)
-        else:
-            direction = draws.normal(run.images)
-            radius = draws.uniform(run.labels.float(), 0.0, self.eps)
-            noise = direction * per_sample(radius / lp_norm(direction, "l2").clamp_min(1e-12), direction)
-        return project(run.images + noise, run.images, norm=self.norm, eps=self.eps)
+        return random_point(run.images, Draws(run.keys, call=restart), norm=self.norm, eps=self.eps)
 
     def _begin(self, run: Run, gradient: Tensor, values: Tensor) -> None:
         run.telemetry |= {"first_loss": values, "gradient_norm": lp_norm(gradient, "l2")}

@@ -140,12 +140,6 @@ class BatchContext:
         """See Context."""
         return not self.evaluation.target.card.randomised
 
-    @property
-    def towers(self) -> tuple[Backbone, ...]:
-        """See attacks.adaptive.routes.InformedContext."""
-        target, undefended = self.evaluation.target, self.evaluation.undefended.backbone
-        return (undefended, target.tuned_backbone) if target.offers("tuned_backbone") else (undefended,)
-
     def offers(self, part: str) -> bool:
         """See attacks.adaptive.routes.InformedContext."""
         return self.evaluation.target.offers(part)
@@ -158,9 +152,12 @@ class BatchContext:
         seen = self.recorder if own else None
         return BoundDefence(self.evaluation.target, prompts or self.prompts, self.keys, gradient, period, recorder=seen)
 
-    def sources(self) -> Mapping[str, Victim]:
+    def sources(self, prompts: PromptSet | None = None) -> Mapping[str, Victim]:
         """See Context."""
-        return {name: BoundDefence(source, self.prompts, self.keys) for name, source in self.evaluation.sources.items()}
+        return {
+            name: BoundDefence(source, prompts or self.prompts, self.keys)
+            for name, source in self.evaluation.sources.items()
+        }
 
     @property
     def known_backbone(self) -> Backbone:

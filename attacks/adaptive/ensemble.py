@@ -16,8 +16,8 @@ from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Gradient
 
-from ..balls import lp_norm, per_sample, project
-from ..base import STRICT, AttackInfo, AttackResult, Context, Number, Plain, Run, Victim
+from ..balls import lp_norm, random_point
+from ..base import STRICT, AttackInfo, AttackResult, Context, Number, Run, Victim
 from ..gradients import GradientAttack
 from ..losses import Loss, cross_entropy, lead, margin, wrong_classes
 from .branches import branch_attack
@@ -52,11 +52,11 @@ class Ascent:
 class AdaptiveEnsemble(GradientAttack):
     """Runs ascents side by side, each on the samples that still stand; a round takes twice the budget of the last.
 
-    The first start is what transfers from the towers alone. Then each way that reaches the defence (its cheap
-    `relaxed` form, the given gradient, its unrolled steps) ascends the cross-entropy, the margin over the runner-up
-    and margins towards single classes, from the best image so far and from random ones. The margin of a randomised
-    victim is that of its mean logits. A round has twice the steps of the last; of a randomised victim every second
-    round has twice the draws instead.
+    The first start is what transfers from the models at hand. Then the cheapest way that reaches the defence (its
+    `relaxed` form, else the given gradient) ascends the cross-entropy, the margin over the runner-up and margins
+    towards single classes, from the best image so far and from random ones; the dearer ways (the given gradient, its
+    unrolled steps) take one goal each. The margin of a randomised victim is that of its mean logits. A round has twice
+    the steps of the last; of a randomised victim every second round has twice the draws instead.
 
     A sample's curve is flat where it fell, or where a doubling gained so little that two more could not take it
     (`standing.REACH`); then nothing more is spent on it. Series: `converged` (1 where flat), `rounds` (in which it was
@@ -79,8 +79,8 @@ class AdaptiveEnsemble(GradientAttack):
         "composed here after Tramer et al. 2020, arXiv:2002.08347, with steps of arXiv:1710.06081 or arXiv:2003.01690",
     )
 
-    steps: Annotated[int, Field(ge=1)] = 20
-    rounds: Annotated[int, Field(ge=1)] = 4
+    steps: Annotated[int, Field(ge=1)] = 10
+    rounds: Annotated[int, Field(ge=1)] = 5
     n_targets: Annotated[int, Field(ge=0)] = 3
     looks: Annotated[int, Field(ge=1)] = 8
     control: Literal["cosine", "apgd"] = "cosine"
@@ -95,6 +95,11 @@ class AdaptiveEnsemble(GradientAttack):
     def tailored(self) -> bool:
         """See Attack."""
         return super().tailored or self.parts or self.n_targets > 0
+
+    @property
+    def transfers(self) -> bool:  # type: ignore[override]
+        """See Attack."""
+        return self.parts
 
     @property
     def total_steps(self) -> int:
@@ -118,9 +123,8 @@ class AdaptiveEnsemble(GradientAttack):
         informed: InformedContext = context  # type: ignore[assignment]
         offered = [way for way in WAYS if way != self.gradient and informed.offers(way)]
         ways: dict[str, Victim] = {way: context.victim(way, prompts=prompts) for way in (self.gradient, *offered)}
-        towers = tuple(partial(tower, prompts=prompts or context.prompts) for tower in informed.towers)
         redirects = tuple(word for part, word in REDIRECTS.items() if informed.offers(part))
-        return Routes(direct, ways, towers, redirects)
+        return Routes(direct, ways, context.sources(prompts), redirects)
 
     def perturb(self, run: Run) -> Tensor:
         """See Attack. What stands at the end is the image that most looks got wrong; of several the highest margin."""
@@ -131,7 +135,7 @@ class AdaptiveEnsemble(GradientAttack):
             state.open()
             if number == 0:
                 self._transfer(state)
-            for ascent in self._ascents(routes, number, state.logits.shape[1]):
+            for ascent in self._ascents(routes, number, state.found.logits.shape[1]):
                 call += 1
                 if len(state.active):
                     state.offer(self._ascend(state, ascent, number, call))
@@ -144,16 +148,14 @@ class AdaptiveEnsemble(GradientAttack):
         if classes < 2:
             return
         starts = ("best", "random") if number % 2 == 0 else ("random", "best")
-        ways = sorted(routes.ways, key=lambda way: way != OWN_VALUES)
-        for way in ways:
-            if way == "unrolled" and way != self.gradient:  # dear, and a second way to the same goals
-                yield Ascent(way, "margin")
-                continue
-            yield Ascent(way, "ce", starts[0])
-            yield Ascent(way, "margin", starts[1])
-            if way == ways[0] or number > 0:
-                for rank in range(min(self.n_targets, classes - 1)):
-                    yield Ascent(way, rank, starts[rank % 2])
+        cheapest, *dearer = sorted(routes.ways, key=lambda way: way != OWN_VALUES)
+        yield Ascent(cheapest, "ce", starts[0])
+        yield Ascent(cheapest, "margin", starts[1])
+        for rank in range(min(self.n_targets, classes - 1)):
+            yield Ascent(cheapest, rank, starts[rank % 2])
+        for way in dearer:
+            turned = way == self.gradient and number % 2
+            yield Ascent(way, "ce", "random") if turned else Ascent(way, "margin")
         for redirect in routes.redirects:
             yield Ascent(self.gradient, "margin", "best", redirect)
 
@@ -164,10 +166,11 @@ class AdaptiveEnsemble(GradientAttack):
         return self.steps * 2 ** ((number + 1) // 2), self.eot * 2 ** (number // 2)
 
     def _transfer(self, state: Standing) -> None:
-        """Offers images made on each tower alone."""
-        for tower in state.routes.towers:
+        """Offers images made on each source."""
+        for name in state.routes.sources:
             if len(state.active):
-                state.offer(self._climb(state, Plain(tower), Ascent(OWN_VALUES, "margin", "clean"), self.steps, 1, 0))
+                ascent = Ascent(OWN_VALUES, "margin", "clean")
+                state.offer(self._climb(state, state.routes.sources[name], ascent, self.steps, 1, 0))
 
     def _ascend(self, state: Standing, ascent: Ascent, number: int, call: int) -> Tensor:
         return self._climb(state, state.routes.ways[ascent.way], ascent, *self._budget(number), call)
@@ -204,7 +207,7 @@ class AdaptiveEnsemble(GradientAttack):
         if isinstance(goal, str):
             plain: Loss = cross_entropy if goal == "ce" else margin
             return lambda here, logits, labels: plain(logits, labels)
-        target = wrong_classes(state.logits, state.labels)[:, goal]
+        target = wrong_classes(state.found.logits, state.labels)[:, goal]
         return lambda here, logits, labels: lead(target[here], logits, labels)
 
     def _start(self, state: Standing, start: str, call: int) -> Tensor:
@@ -212,14 +215,7 @@ class AdaptiveEnsemble(GradientAttack):
             return state.images
         if start == "best":
             return state.best[state.active]
-        draws = Draws(state.keys, call)
-        if self.norm == "linf":
-            noise = draws.uniform(state.images, -self.eps, self.eps)
-        else:
-            direction = draws.normal(state.images)
-            radius = draws.uniform(state.labels.float(), 0.0, self.eps)
-            noise = direction * per_sample(radius / lp_norm(direction, "l2").clamp_min(1e-12), direction)
-        return project(state.images + noise, state.images, norm=self.norm, eps=self.eps)
+        return random_point(state.images, Draws(state.keys, call), norm=self.norm, eps=self.eps)
 
     def _control(self, clean: Tensor, steps: int) -> StepControl:
         if self.control == "apgd":

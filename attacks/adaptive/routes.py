@@ -1,24 +1,21 @@
 """One victim, several gradients: what an attacker differentiates need not be what judges his images."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
 
-from vlm_gauntlet.fixtures.backbone import Backbone
-
-from ..base import Context, Logits, Victim
+from ..base import Context, Victim
 from ..losses import margin
+from .rows import Rows
+
+ERRORS = 3.0  # standard errors by which an image must trail to be dropped before all looks
 
 
 class InformedContext(Context, Interface):
     """A batch under attack by somebody who knows what the defence is made of."""
-
-    @property
-    def towers(self) -> tuple[Backbone, ...]:
-        """The undefended model, and the tuned one where there is one."""
 
     def offers(self, part: str) -> bool:
         """Whether the model to break has this part: see Defence."""
@@ -31,13 +28,13 @@ class Routes:
     Args:
         judge: the defence as it is.
         ways: by name, victims with a gradient; `relaxed` has values of its own, the others those of the judge.
-        towers: models alone, without what the defence does to them, from which images may transfer.
+        sources: other models by name, from which images may transfer.
         redirects: what else bends a gradient: out of a gate (`evade`), against each branch (`branches`).
     """
 
     judge: Victim
     ways: Mapping[str, Victim]
-    towers: tuple[Logits, ...] = ()
+    sources: Mapping[str, Victim] = field(default_factory=dict)
     redirects: tuple[str, ...] = ()
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -46,23 +43,85 @@ class Routes:
 
     def select(self, index: Tensor) -> "Routes":
         """See Victim."""
-        ways = {name: victim.select(index) for name, victim in self.ways.items()}
-        return Routes(self.judge.select(index), ways, self.towers, self.redirects)
+        ways, sources = (
+            {name: victim.select(index) for name, victim in models.items()} for models in (self.ways, self.sources)
+        )
+        return Routes(self.judge.select(index), ways, sources, self.redirects)
 
 
-def judged(
-    judge: Victim, places: Tensor, images: Tensor, labels: Tensor, *, looks: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Looks at images [A, 3, H, W] of the samples at `places` of the judge: the same draws each time, to compare by.
+@dataclass
+class Seen(Rows):
+    """What looks found at one image of each of A samples.
 
-    Returns:
-        draws that were right [A], mean margin of the best wrong class [A], mean logits [A, K].
+    Args:
+        right: [A, looks] bool, judged right; also where nobody looked.
+        margins: [A, looks] of the best wrong class; minus infinity where nobody looked.
+        logits: [A, K], their mean.
     """
-    same = judge.select(places)
-    with torch.no_grad():
-        logits = torch.stack([same(images).float() for _ in range(looks)])
-    right = (logits.argmax(2) == labels).sum(0)
-    return right, torch.stack([margin(found, labels) for found in logits]).mean(0), logits.mean(0)
+
+    right: Tensor
+    margins: Tensor
+    logits: Tensor
+
+    @property
+    def stays(self) -> Tensor:
+        """Looks [A] that judged right: nothing is left to do at 0."""
+        return self.right.sum(1)
+
+    @property
+    def height(self) -> Tensor:
+        """Mean margin [A]."""
+        return self.margins.mean(1)
+
+    def beats(self, other: "Seen") -> Tensor:
+        """Whether it fools the judge more often [A], or as often with a higher margin."""
+        return (self.stays < other.stays) | ((self.stays == other.stays) & (self.height > other.height))
+
+    def trails(self, other: "Seen", looks: int) -> Tensor:
+        """Whether the first so many looks, at the same draws, show that it cannot beat the other, or hardly [A]."""
+        right, least = self.right[:, :looks].sum(1), other.right[:, :looks].sum(1)
+        ahead = (self.margins - other.margins)[:, :looks]
+        surely = ahead.mean(1) + ERRORS * ahead.std(1) / looks**0.5 < 0
+        return (right > other.stays) | ((right >= least) & surely)
+
+    def taken(self, better: Tensor, other: "Seen") -> "Seen":
+        """The other where it is better [A]."""
+        where = better[:, None]
+        return Seen(
+            torch.where(where, other.right, self.right),
+            torch.where(where, other.margins, self.margins),
+            torch.where(where, other.logits, self.logits),
+        )
+
+
+def judged(looks: Sequence[Victim], places: Tensor, images: Tensor, labels: Tensor, best: Seen | None = None) -> Seen:
+    """Looks at images [A, 3, H, W] of the samples at `places` of the victims `looks`.
+
+    An image that surely trails the best one after a quarter or half of the looks is dropped.
+
+    Args:
+        looks: the judge, once for each look; asked again it draws the same.
+        places: [A].
+        images: [A, 3, H, W].
+        labels: [A].
+        best: what the same looks found at the images to beat.
+    """
+    here = torch.arange(len(images), device=images.device)
+    right = torch.ones(len(images), len(looks), dtype=torch.bool, device=images.device)
+    margins = torch.full(right.shape, -torch.inf, device=images.device)
+    seen = Seen(right, margins, images.new_zeros(len(images), 1) if best is None else torch.zeros_like(best.logits))
+    for at, look in enumerate(looks):
+        if best is not None and at > 1 and at in (len(looks) // 4, len(looks) // 2):
+            here = here[~seen.kept(here).trails(best.kept(here), at)]
+        if not len(here):
+            break
+        with torch.no_grad():
+            logits = look.select(places[here])(images[here]).float()
+        right[here, at], margins[here, at] = logits.argmax(1) == labels[here], margin(logits, labels[here])
+        if at == 0 and best is None:
+            seen.logits = torch.zeros_like(logits)
+        seen.logits[here] += logits / len(looks)
+    return seen
 
 
 def pooled_gradient(

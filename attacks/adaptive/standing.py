@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..balls import per_sample
-from ..base import Run
-from .routes import Routes, judged
+from ..base import Run, Victim
+from .routes import Routes, Seen, judged
 
 REACH = (
     6.0  # a curve is quiet where two doublings more would not take the sample if its gain grew with the steps: 2 + 4
@@ -34,10 +34,8 @@ class Standing:
     active: Tensor = field(init=False)
     flat: Tensor = field(init=False)
     rounds: Tensor = field(init=False)
-    right: Tensor = field(init=False)
-    height: Tensor = field(init=False)
-    logits: Tensor = field(init=False)
     quiet: Tensor = field(init=False)
+    found: Seen = field(init=False)
 
     def __post_init__(self) -> None:
         labels = self.run.labels
@@ -67,27 +65,20 @@ class Standing:
         self._all = self._all.select(everyone)
         if self.looks > 1:
             self.active = (~self.flat).nonzero().squeeze(1)
-        self.routes = self._all.select(self.active)
-        if self.looks > 1:  # one call, so that the looks are not at the draws that the gradients saw
-            with torch.no_grad():
-                self._all.judge(self.best)
-        self._places = self.active
-        self.right, self.height, self.logits = self._looked(self.best[self.active])
-        self._right, self._height = self.right, self.height
-        self._foot[self.active] = torch.where(self.rounds[self.active] == 0, self.height, self._foot[self.active])
+        self.routes, self._places = self._all.select(self.active), torch.arange(len(self.active)).to(self.active)
+        self._judges = self._looks()
+        self._before = self.found = judged(self._judges, self._places, self.best[self.active], self.labels)
+        self._foot[self.active] = torch.where(self.rounds[self.active] == 0, self.found.height, self._foot[self.active])
         self.rounds[self.active] += 1
-        self._keep(self.right > 0)
+        self._keep(self.found.stays > 0)
 
     def offer(self, images: Tensor) -> None:
         """Takes images [A, 3, H, W] of the active samples where they are better; who falls is active no longer."""
-        right, height, logits = self._looked(images)
-        better = (right < self.right) | ((right == self.right) & (height > self.height))
-        chosen = per_sample(better, images)
-        self.best[self.active] = torch.where(chosen, images, self.best[self.active])
-        self.right = torch.where(better, right, self.right)
-        self.height = torch.where(better, height, self.height)
-        self.logits = torch.where(better[:, None], logits, self.logits)
-        self._keep(self.right > 0)
+        seen = judged(self._judges, self._places, images, self.labels, self.found)
+        better = seen.beats(self.found)
+        self.best[self.active] = torch.where(per_sample(better, images), images, self.best[self.active])
+        self.found = self.found.taken(better, seen)
+        self._keep(self.found.stays > 0)
 
     def close(self, *, comparable: bool) -> None:
         """Ends a round: where it gained too little the curve is flat, and nothing more is spent on the sample.
@@ -99,10 +90,11 @@ class Standing:
         """
         if not comparable:
             return
-        gained, risen = (self._right - self.right).float(), self.height - self._height
-        quiet = (REACH * gained < self.right) & ((self.height >= 0) | (REACH * risen < -self.height))
+        stays, height = self.found.stays, self.found.height
+        gained, risen = (self._before.stays - stays).float(), height - self._before.height
+        quiet = (REACH * gained < stays) & ((height >= 0) | (REACH * risen < -height))
         self.quiet[self.active] = torch.where(quiet, self.quiet[self.active] + 1, 0)
-        near = -self.height < NEAR * (self.height - self._foot[self.active])
+        near = -height < NEAR * (height - self._foot[self.active])
         flat = self.quiet[self.active] >= 1 + near.long()
         self.flat[self.active[flat]] = True
         self._keep(~flat)
@@ -114,14 +106,18 @@ class Standing:
         told[self.active] = False
         return told | self.flat
 
-    def _looked(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not len(images):
-            return self.labels, images.new_zeros(0), images.new_zeros(0, 1)
-        return judged(self._all.judge, self._places, images, self.labels, looks=self.looks)
+    def _looks(self) -> list[Victim]:
+        """The judge of the active samples once for each look, on streams of their own."""
+        if self.looks > 1:  # one call, so that the looks are not at the draws that the gradients see
+            with torch.no_grad():
+                self._all.judge(self.best)
+        judge = self._all.judge.select(self.active)
+        judges = [judge]
+        while len(judges) < self.looks:
+            judges.append(judges[-1].select(self._places))
+        return judges
 
     def _keep(self, standing: Tensor) -> None:
         index = standing.nonzero().squeeze(1)
         self.routes, self.active, self._places = self.routes.select(index), self.active[index], self._places[index]
-        for name in ("right", "height", "logits", "_right", "_height"):
-            if hasattr(self, name):
-                setattr(self, name, getattr(self, name)[index])
+        self.found, self._before = self.found.kept(index), self._before.kept(index)

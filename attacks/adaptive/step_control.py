@@ -4,7 +4,7 @@ Every rule looks at one sample at a time, so that neighbours in the batch do not
 """
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Protocol as Interface
 from typing import Self
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..balls import lp_norm, per_sample, project
+from .rows import Rows
 
 RISING = 0.75  # rho of APGD: a smaller share of rising steps halves the step
 
@@ -37,20 +38,12 @@ class StepControl(Interface):
 
 
 @dataclass
-class _Control:
+class _Control(Rows):
     clean: Tensor
     norm: str
     eps: float
     steps: int
     taken: int = field(default=0, init=False)
-
-    def kept(self, index: Tensor) -> Self:
-        """See StepControl: every tensor holds one row a sample."""
-        twin = replace(self)
-        for part in fields(self):
-            value = getattr(self, part.name)
-            setattr(twin, part.name, value[index] if isinstance(value, Tensor) else value)
-        return twin
 
     def end(self, images: Tensor) -> Tensor:
         """See StepControl: the last steps are the smallest."""

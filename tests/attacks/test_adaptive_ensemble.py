@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vlm_gauntlet.attacks.adaptive.ensemble import AdaptiveEnsemble
-from vlm_gauntlet.attacks.adaptive.routes import Routes, pooled_gradient
+from vlm_gauntlet.attacks.adaptive.routes import Routes, judged, pooled_gradient
 from vlm_gauntlet.attacks.base import Plain
 from vlm_gauntlet.attacks.losses import cross_entropy, margin
 from vlm_gauntlet.attacks.pgd import PGD
@@ -78,7 +78,7 @@ def test_what_fell_by_luck_is_attacked_again() -> None:
     """Two looks are soon passed by luck: the next round looks again, at other draws."""
     attack = AdaptiveEnsemble("linf", EPS, steps=4, rounds=4, eot=1, looks=2, n_targets=0)
     once, often = (replace(attack, rounds=rounds)(Patches(KEYS, 0.08), GREY, DARK, KEYS) for rounds in (1, 4))
-    assert (often.telemetry["rounds"] == 4).all()
+    assert (often.telemetry["rounds"] > 2).all()
     assert right_share(often.images, 0.08) < right_share(once.images, 0.08) - 0.1
 
 
@@ -96,6 +96,62 @@ def test_a_dead_gradient_falls_to_a_live_relaxed_one() -> None:
     flattering = Plain(partial(shifted, needed=-1.0))  # calls everything bright: its own answer counts for nothing
     for relaxed in (alive, flattering):
         assert attack(Routes(dead, {"direct": dead, "relaxed": relaxed}), GREY, DARK, KEYS).success.all()
+
+
+def test_a_relaxed_form_that_leads_away_does_not_shield_the_given_gradient() -> None:
+    alive = Plain(partial(shifted, needed=0.05))
+    astray = Plain(lambda images: shifted(1 - images, needed=0.05))
+    attack = AdaptiveEnsemble("linf", EPS, looks=1, rounds=1)
+    assert attack(Routes(alive, {"direct": alive, "relaxed": astray}), GREY, DARK, KEYS).success.all()
+
+
+def test_a_dead_gradient_falls_to_what_transfers() -> None:
+    alive, dead = Plain(partial(shifted, needed=0.05)), Plain(lambda images: shifted(images.detach(), needed=0.05))
+    attack = AdaptiveEnsemble("linf", EPS, looks=1, rounds=1)
+    for sources, falls in (({}, False), ({"other": alive}, True), ({"dead": dead, "other": alive}, True)):
+        assert bool(attack(Routes(dead, {"direct": dead}, sources), GREY, DARK, KEYS).success.all()) == falls
+
+
+def test_a_dearer_way_takes_one_goal_a_round_and_the_given_gradient_changes_its_own() -> None:
+    attack, victim = AdaptiveEnsemble("linf", EPS, n_targets=2), Plain(partial(shifted, needed=0.05))
+    routes = Routes(victim, {"direct": victim, "relaxed": victim, "unrolled": victim})
+    for number, given_goal in ((0, "margin"), (1, "ce"), (2, "margin")):
+        asked = [(ascent.way, ascent.goal) for ascent in attack._ascents(routes, number, 10)]
+        cheap = [("relaxed", goal) for goal in ("ce", "margin", 0, 1)]
+        assert asked == [*cheap, ("direct", given_goal), ("unrolled", "margin")]
+
+
+@dataclass
+class Asked:
+    """Answers brightness with the noise of its key; counts how many images it saw."""
+
+    keys: tuple[int, ...]
+    seen: list[int]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.seen.append(len(images))
+        noise = Draws(self.keys, 1).normal(images[:, 0, 0, 0])
+        score = images.flatten(1).mean(1) - 0.5 + 0.05 * noise
+        return torch.stack([-score, score], dim=1)
+
+    def select(self, index: Tensor) -> "Asked":
+        return Asked(tuple(self.keys[i] for i in index.tolist()), self.seen)
+
+
+def test_an_image_that_surely_trails_is_looked_at_no_further() -> None:
+    seen: list[int] = []
+    looks, places = [Asked(tuple(range(6 * i, 6 * i + 6)), seen) for i in range(8)], torch.arange(6)
+    best = judged(looks, places, GREY - 0.2, DARK)
+    assert seen == [6] * 8 and best.margins.isfinite().all()
+    seen.clear()
+    brighter = torch.tensor([0.1, -0.1, 0.1, -0.1, -0.1, 0.0])  # the last one is the best image itself
+    found = judged(looks, places, GREY - 0.2 + brighter.view(6, 1, 1, 1), DARK, best)
+    assert seen == [6, 6, 3, 3, 3, 3, 3, 3]
+    assert found.beats(best).tolist() == [True, False, True, False, False, False]
+    alone = judged(looks, places, GREY - 0.2 + brighter.view(6, 1, 1, 1), DARK)
+    for part in ("right", "margins", "logits"):
+        assert torch.equal(getattr(found, part)[[0, 2, 5]], getattr(alone, part)[[0, 2, 5]])
+    assert torch.equal(found.beats(best), alone.beats(best))
 
 
 def test_what_stands_is_judged_by_the_defence_and_not_by_what_is_relaxed() -> None:
@@ -171,11 +227,13 @@ class Slow:
         return self
 
 
-def test_a_curve_that_still_rises_is_not_called_flat() -> None:
-    attack = AdaptiveEnsemble("linf", EPS, steps=4, rounds=2, looks=1, n_targets=0)
-    result = attack(Slow(), GREY, DARK, KEYS)
-    assert not result.success.any() and not result.telemetry["converged"].any()
-    assert replace(attack, rounds=5)(Slow(), GREY, DARK, KEYS).success.all()
+def test_a_curve_that_needs_one_doubling_more_is_not_called_flat() -> None:
+    attack = AdaptiveEnsemble("linf", EPS, steps=4, looks=1, n_targets=0)
+    told = [replace(attack, rounds=rounds)(Slow(), GREY, DARK, KEYS) for rounds in range(1, 6)]
+    fell = next(place for place, result in enumerate(told) if result.success.all())
+    assert fell > 1
+    for result in told[:fell]:
+        assert not result.success.any() and not result.telemetry["converged"].any() and result.notes
 
 
 @settings(max_examples=5, deadline=None)
@@ -237,7 +295,8 @@ def context(defence: Defence, images: Tensor) -> BatchContext:
     with torch.no_grad():
         labels = defence(images, prompts).argmax(1)
     asked = protocol("ensemble-adaptive-linf-16-255")
-    evaluation = Evaluation(defence, Undefended(defence.backbone), prompts, asked, 0)
+    undefended = Undefended(defence.backbone)
+    evaluation = Evaluation(defence, undefended, prompts, asked, 0, {"undefended": undefended})
     return BatchContext(evaluation, images, labels, tuple(range(len(images))))
 
 
@@ -245,9 +304,9 @@ def test_parts_are_found_by_what_the_class_writes(tiny_backbone: Backbone, image
     batch = context(Masked(tiny_backbone), images)
     attack = AdaptiveEnsemble("linf", 0.1, steps=5, rounds=1)
     routes = attack._routes(batch, None)
-    assert list(routes.ways) == ["direct", "relaxed"] and len(routes.towers) == 1
+    assert list(routes.ways) == ["direct", "relaxed"] and list(routes.sources) == ["undefended"]
     alone = replace(attack, parts=False)._routes(batch, None)
-    assert list(alone.ways) == ["direct"] and not alone.towers and not alone.redirects
+    assert list(alone.ways) == ["direct"] and not alone.sources and not alone.redirects
     made = attack.attack_batch(batch).result
     assert made is not None and made.success.any()
     without = replace(attack, parts=False).attack_batch(batch).result

@@ -5,7 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from vlm_gauntlet.attacks.balls import lp_norm, outside, per_sample, project
+from vlm_gauntlet.attacks.balls import lp_norm, outside, per_sample, project, random_point
+from vlm_gauntlet.fixtures.draws import Draws
 
 NORMS = ("linf", "l2")
 BUDGETS = st.sampled_from([0.0, 1e-8, 1 / 255, 4 / 255, 0.5, 1.0])
@@ -67,3 +68,20 @@ def test_outside_sees_the_ball_the_box_and_nan(norm):
 
 def test_per_sample_broadcasts_over_pixels():
     assert (torch.ones(2, 3, 2, 2) * per_sample(torch.tensor([1.0, 2.0]), torch.ones(2, 3, 2, 2))).sum() == 36
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@settings(max_examples=20, deadline=None)
+@given(clean=tensors(0, 1), eps=BUDGETS, key=st.integers(0, 99))
+def test_a_random_point_lies_inside_and_belongs_to_the_sample(norm, clean, eps, key):
+    points = random_point(clean, Draws((key, key + 1)), norm=norm, eps=eps)
+    assert not outside(points, clean, norm=norm, eps=eps).any()
+    assert torch.equal(points[1:], random_point(clean[1:], Draws((key + 1,)), norm=norm, eps=eps))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_random_points_fill_the_ball_on_both_sides(norm):
+    clean = torch.full((400, 3, 2, 2), 0.5)
+    lengths = lp_norm(away := random_point(clean, Draws(tuple(range(400))), norm=norm, eps=0.2) - clean, norm)
+    assert 0.19 < lengths.max() <= 0.2001 and abs(float(away.mean())) < 0.01
+    assert lengths.min() < (0.01 if norm == "l2" else 0.18)
