@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vlm_gauntlet.attacks.adaptive.ensemble import AdaptiveEnsemble
-from vlm_gauntlet.attacks.adaptive.routes import Routes, judged, pooled_gradient
+from vlm_gauntlet.attacks.adaptive.routes import Routes, Seen, judged, pooled_gradient
 from vlm_gauntlet.attacks.base import Plain
 from vlm_gauntlet.attacks.losses import cross_entropy, margin
 from vlm_gauntlet.attacks.pgd import PGD
@@ -152,6 +152,16 @@ def test_an_image_that_surely_trails_is_looked_at_no_further() -> None:
     for part in ("right", "margins", "logits"):
         assert torch.equal(getattr(found, part)[[0, 2, 5]], getattr(alone, part)[[0, 2, 5]])
     assert torch.equal(found.beats(best), alone.beats(best))
+
+
+def test_looks_that_do_not_agree_drop_no_image_and_those_that_do_drop_one() -> None:
+    best = Seen(torch.ones(4, 8, dtype=torch.bool), torch.zeros(4, 8), torch.zeros(4, 2))
+    margins = torch.full((4, 8), -torch.inf)
+    margins[:, :2] = torch.tensor([[-1.0, -1.01], [-1.0, 0.5], [-1.0, -0.1], [-1.0, -1.0]])
+    wrong_once = torch.tensor([True, True, True, False])[:, None].expand(4, 8)
+    assert Seen(wrong_once, margins, best.logits).trails(best, 2).tolist() == [True, False, False, False]
+    fell_once = Seen(torch.arange(8).expand(4, 8) > 6, best.margins, best.logits)
+    assert Seen(best.right, margins.abs(), best.logits).trails(fell_once, 2).all(), "right too often already"
 
 
 def test_what_stands_is_judged_by_the_defence_and_not_by_what_is_relaxed() -> None:

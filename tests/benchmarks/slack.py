@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
@@ -51,15 +52,15 @@ class Row:
 COLUMNS = [column.name for column in fields(Row)][:-1]
 
 
-def measured(name: str, asked: Protocol, changed: str, arguments: argparse.Namespace) -> Row:
+def measured(name: str, asked: Protocol, changed: str, told: argparse.Namespace) -> Row:
     """Attacks and scores; tells after each batch."""
-    backbone, data = load_backbone(arguments.backbone, "cpu"), dataset(arguments.dataset)
+    backbone, data = load_backbone(told.backbone, "cpu"), dataset(told.dataset)
     defence = method(name).build(backbone)
     undefended, prompts = method("undefended").build(backbone), data.prompted(asked.evaluation.prompts)
-    evaluation = Evaluation(defence, undefended, prompts, asked, arguments.seed, sources(defence, backbone))
-    draws = arguments.draws if defence.card.randomised else 1
+    evaluation = Evaluation(defence, undefended, prompts, asked, told.seed, sources(defence, backbone))
+    draws = told.draws if defence.card.randomised else 1
     row = Row(name, backbone.name, data.name, asked.id, changed, draws=draws)
-    sizes = {"limit": arguments.limit, "batch_size": arguments.batch_size, "size": backbone.image_size}
+    sizes = {"limit": told.limit, "batch_size": told.batch_size, "size": backbone.image_size}
     converged: list[float] = []
     for batch in data.batches(preprocessing=asked.evaluation.preprocessing, **sizes):
         began = time.process_time()
@@ -96,22 +97,22 @@ def clean_right(evaluation: Evaluation, batch: Batch, draws: int) -> Tensor:
     return CLEAN[key]
 
 
-def main(arguments: argparse.Namespace) -> None:
+def main(told: argparse.Namespace) -> None:
     """Adds one line a method and protocol to the table; prints the tier's worst case a sample, and the slack."""
-    eps = "-linf-" + str(Fraction(arguments.eps)).replace("/", "-")
-    changes = {key: json.loads(value) for key, value in (pair.split("=") for pair in arguments.set)}
-    for name in arguments.methods:
+    eps = "-linf-" + str(Fraction(told.eps)).replace("/", "-")
+    changes = {key: json.loads(value) for key, value in (pair.split("=") for pair in told.set)}
+    for name in told.methods:
         CLEAN.clear()
         worst: dict[str, list[float]] = {}
-        for side, protocols in (("against", arguments.against), ("by", arguments.by)):
+        for side, protocols in (("against", told.against), ("by", told.by)):
             for family in protocols:
                 asked, changed = protocol(family + eps), ""
                 if side == "by" and changes:
-                    asked, changed = varied(asked, **changes), " ".join(arguments.set)
-                row = measured(name, asked, changed, arguments)
+                    asked, changed = varied(asked, **changes), " ".join(told.set)
+                row = measured(name, asked, changed, told)
                 worst[side] = [min(pair) for pair in zip(worst.get(side, row.stands), row.stands, strict=True)]
-                if arguments.table:
-                    add(arguments.table, row)
+                if told.table:
+                    add(told.table, row)
         if len(worst) == 2:
             left, taken = sum(worst["against"]), sum(worst["by"])
             print(f"{name}: tier {left:.2f}, stronger {taken:.2f}, slack {left - taken:.2f} of {len(worst['by'])}")
@@ -127,7 +128,8 @@ def add(table: Path, row: Row) -> None:
         writer.writerow(asdict(row))
 
 
-if __name__ == "__main__":
+def arguments(asked: Sequence[str] | None = None) -> argparse.Namespace:
+    """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="+")
     parser.add_argument("--backbone", default="miniclip-vit")
@@ -141,5 +143,9 @@ if __name__ == "__main__":
     parser.add_argument("--by", nargs="*", default=["ensemble-adaptive"])
     parser.add_argument("--set", nargs="*", default=[], metavar="PARAMETER=JSON", help="of the stronger attack")
     parser.add_argument("--table", type=Path, help="file that gets the lines")
+    return parser.parse_args(asked)
+
+
+if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(parser.parse_args())
+    main(arguments())
