@@ -81,7 +81,7 @@ class Seen(Rows):
         """Whether the first so many looks, at the same draws, show that it cannot beat the other, or hardly [A]."""
         right, least = self.right[:, :looks].sum(1), other.right[:, :looks].sum(1)
         ahead = (self.margins - other.margins)[:, :looks]
-        surely = ahead.mean(1) + ERRORS * ahead.std(1) / looks**0.5 < 0
+        surely: Tensor = ahead.mean(1) + ERRORS * ahead.std(1) / looks**0.5 < 0
         return (right > other.stays) | ((right >= least) & surely)
 
     def taken(self, better: Tensor, other: "Seen") -> "Seen":
