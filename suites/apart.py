@@ -25,6 +25,8 @@ from torch import Tensor
 from vlm_gauntlet.fixtures.errors import ContractError, GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.parts import failure
 
+from .confined import write_no_files
+
 PRELOADED = ("vlm_gauntlet.suites.preloaded",)
 TENSOR = "__tensor__"
 ERRORS = {kind.__name__: kind for kind in (GauntletError, ContractError, UnavailableError)}
@@ -37,10 +39,12 @@ class Limits:
     Args:
         seconds: for one answer; None: as long as it takes.
         memory: bytes of memory beyond what it has at its start, on a CPU; None: as much as there is.
+        files: whether it may write files once its object was made. What lies on a disk outlives the process.
     """
 
     seconds: float | None = None
     memory: int | None = None
+    files: bool = True
 
 
 class Apart:
@@ -58,7 +62,7 @@ class Apart:
     ) -> None:
         self.what, self.limits = what, limits or Limits()
         ours, theirs = _context().Pipe()
-        state = (dict(os.environ), [*sys.path], os.getcwd(), torch.get_num_threads(), self.limits.memory)
+        state = (dict(os.environ), [*sys.path], os.getcwd(), torch.get_num_threads(), self.limits)
         self._process = _context().Process(target=_serve, args=(theirs, state, make, arguments), daemon=True)
         with _no_main_module():
             self._process.start()
@@ -157,21 +161,23 @@ def _no_main_module() -> Iterator[None]:
 
 def _serve(
     connection: "Connection[Any, Any]",
-    state: tuple[Mapping[str, str], list[str], str, int, int | None],
+    state: tuple[Mapping[str, str], list[str], str, int, Limits],
     make: Callable[..., object],
     arguments: tuple[object, ...],
 ) -> None:
     """Makes the object and answers until nobody asks any more."""
-    environment, path, folder, threads, memory = state
+    environment, path, folder, threads, limits = state
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:] = path
     os.chdir(folder)
     torch.set_num_threads(threads)
-    if memory is not None:
-        _limit(memory)
+    if limits.memory is not None:
+        _limit(limits.memory)
     connection.send_bytes(b"started")
     made, failed = _tried(make, arguments)
+    if not limits.files:
+        write_no_files()
     _tell(connection, failed, None)
     while not failed:
         try:

@@ -15,6 +15,7 @@ from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.records import Cell, Cost
+from vlm_gauntlet.fixtures.untouched import Untouched
 from vlm_gauntlet.methods.late_files import LateFiles
 from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.methods.victims import Call, Recorder
@@ -23,7 +24,7 @@ from .apart import Apart, Limits
 from .batch import Asked, Made, attack_batch
 from .cells import CellPlan, LoadedCell
 
-OUTSIDE = Limits(seconds=900, memory=16 * 2**30)
+OUTSIDE = Limits(seconds=900, memory=16 * 2**30, files=False)
 
 
 class Attacker(Protocol):
@@ -130,6 +131,7 @@ class Stand:
     """
 
     def __init__(self, name: str, settings: dict[str, Any]) -> None:
+        self.name, self.untouched = name, Untouched()
         plan = CellPlan(method=(chosen := method(name)), **settings)
         load_backbone(plan.backbone_name, plan.device)  # first, so that its files are not taken for the defence's
         self.files = LateFiles(chosen)
@@ -146,6 +148,7 @@ class Stand:
         """See Attacker."""
         with self.files.hearing():
             made = attack_batch(self.loaded.evaluation, Batch(ids, images, labels))
+        self.untouched.check(self.name)
         return {
             "images": None if made.images is None else made.images.cpu(),
             "prompts": _plain(made.prompts) if made.prompts else None,

@@ -29,7 +29,7 @@ from vlm_gauntlet.methods.victims import BoundDefence, Recorder
 
 from .journal import BatchResult
 from .metered import metered
-from .replay import gap, replayed, replayed_draws, secret_keys
+from .replay import gap, regrouped, replayed, replayed_draws, secret_keys
 from .scoring import InProcess, Rearranged, Scorer
 
 NOT_REPLAYED = ("unrolled", "relaxed")  # their logits need not be `forward`'s, which is asked again
@@ -251,6 +251,9 @@ def score_batch(asked: Asked, batch: Batch, made: Made, scorer: Scorer) -> Batch
         telemetry["unread_text"] = (answer.logits == logits).all(1)
     if changed:
         telemetry |= replayed(scorer, made.recorder, randomised=asked.randomised)
+        if made.images is not None and not asked.coupled:
+            moved = regrouped(scorer, made.recorder, randomised=asked.randomised)
+            telemetry["batch_gap"] = torch.cat([telemetry["batch_gap"], moved.to(telemetry["batch_gap"])])
         if asked.randomised:
             telemetry |= replayed_draws(scorer, final, read, labels, right, calls)
     return BatchResult(

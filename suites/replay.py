@@ -45,6 +45,30 @@ def replayed(scorer: Scorer, recorder: Recorder, *, randomised: bool) -> dict[st
     return {"replay_gap": torch.cat(gaps)} if gaps else {}
 
 
+def regrouped(scorer: Scorer, recorder: Recorder, *, randomised: bool) -> Tensor:
+    """How far the logits of one recorded call move when its images come in other company, drawn in secret [1 or 0].
+
+    It is the second largest gap of the images: one answer that stands on an edge may flip by rounding.
+
+    Args:
+        scorer: who is asked.
+        recorder: the calls.
+        randomised: as in `replayed`.
+    """
+    calls = [call for call in recorder.calls if len(call.images) > 3]
+    if not calls:
+        return torch.zeros(0)
+    call = secrets.choice(calls)
+    count = len(call.images)
+    order = torch.tensor(secrets.SystemRandom().sample(range(count), count))
+    keys = call.draws.keys if randomised else secret_keys(count)
+    parts = [
+        scorer.score(call.images[part], call.prompts, [keys[i] for i in part.tolist()], (call.draws.call,)).logits
+        for part in order.tensor_split([2 + secrets.randbelow(count - 3)])  # nobody alone
+    ]
+    return gap(call.logits[order], torch.cat(parts)).topk(2).values[1:]
+
+
 def replayed_draws(
     scorer: Scorer, images: Tensor, prompts: PromptSet, labels: Tensor, right: Tensor, calls: Sequence[int]
 ) -> dict[str, Tensor]:

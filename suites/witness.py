@@ -17,6 +17,7 @@ from vlm_gauntlet.methods.late_files import LateFiles
 from vlm_gauntlet.methods.registry import method
 
 from .apart import Apart, Limits
+from .confined import open_no_data
 from .scoring import Answers, InProcess
 
 Plain = tuple[Tensor, Tensor, tuple[int, int, float]]
@@ -33,6 +34,7 @@ class Stand:
     """
 
     def __init__(self, name: str, backbone: str, device: str, digest: str) -> None:
+        open_no_data()
         chosen, loaded = method(name), load_backbone(backbone, device)
         self.files = LateFiles(chosen)
         with self.files.hearing():

@@ -13,7 +13,7 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.methods.victims import BoundDefence, Call, Recorder
-from vlm_gauntlet.suites.replay import gap, replayed, secret_keys
+from vlm_gauntlet.suites.replay import gap, regrouped, replayed, secret_keys
 from vlm_gauntlet.suites.scoring import Answers, InProcess, Rearranged
 
 KEYS = tuple(range(6))
@@ -21,7 +21,7 @@ KEYS = tuple(range(6))
 
 def recorded(defence: Defence, images: Tensor, prompts: PromptSet, calls: int = 5) -> Recorder:
     recorder = Recorder()
-    victim = BoundDefence(defence, prompts, KEYS, recorder=recorder)
+    victim = BoundDefence(defence, prompts, KEYS[: len(images)], recorder=recorder)
     asked = images.clone()
     for _ in range(calls):
         victim(asked)
@@ -95,6 +95,39 @@ def test_another_order_gives_the_same_answers_in_their_places(
     assert spy.sizes == sizes
     assert float(gap(other.logits, plain.logits).max()) < 1e-3
     assert torch.equal(other.classes, plain.classes) and other.cost.forward == plain.cost.forward
+
+
+class CrowdShy(Defence):
+    """Another model in batches larger than some; one answer of each batch is unsteady."""
+
+    most, unsteady = 5, False
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        logits: Tensor = self.backbone(images, prompts)
+        if len(images) > self.most:
+            return logits.roll(1, 1)
+        return torch.cat([logits[:1].roll(1, 1), logits[1:]]) if self.unsteady and len(images) < 3 else logits
+
+
+def test_who_answers_otherwise_in_other_company_is_seen(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    shy = CrowdShy(tiny_backbone)
+    assert regrouped(InProcess(shy), recorded(shy, images, prompts), randomised=False).item() > 0.05
+    for name in ("undefended", "rn", "ttc"):
+        honest = method(name).build(tiny_backbone)
+        record = recorded(honest, images, prompts)
+        assert regrouped(InProcess(honest), record, randomised=honest.card.randomised).item() < 0.05
+    assert not len(regrouped(InProcess(shy), recorded(shy, images[:3], prompts), randomised=False))
+
+
+def test_one_answer_may_flip_in_other_company(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    unsteady = CrowdShy(tiny_backbone)
+    unsteady.most, unsteady.unsteady = 99, True
+    record = recorded(unsteady, images[:4], prompts)  # two and two: each part has an unsteady answer
+    assert regrouped(InProcess(unsteady), record, randomised=False).item() > 0.05
+    record = recorded(unsteady, images[:5], prompts)  # two and three
+    assert regrouped(InProcess(unsteady), record, randomised=False).item() < 0.05
 
 
 def test_keys_that_tell_are_seen_and_noise_is_not() -> None:
