@@ -5,7 +5,7 @@ from torch import Tensor
 
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
-from .inner import OnTeCoA, OnUndefended, with_gradient
+from .inner import Coarse, OnTeCoA, OnUndefended, with_gradient
 
 
 def noise(images: Tensor, classes: int) -> Tensor:
@@ -86,8 +86,46 @@ class Rounded(OnTeCoA):
 
 
 class RoundedAlone(OnUndefended):
+    """Three bits, and the default surrogate: black and white stay what they are, so that it is worth something."""
+
+    behind = f"{Coarse.__module__}:Coarse"
+
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         return self.model.forward((images * 7).round() / 7, prompts)
+
+
+class TrueAtClean(OnTeCoA):
+    """The true gradient where pixels are whole bytes, as those of clean images are; elsewhere it is turned round."""
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        logits = self.model.forward(images, prompts)
+        distance = (images.detach() * 255 - (images.detach() * 255).round()).abs().flatten(1)
+        whole = distance.amax(1, keepdim=True) < 1e-3
+        return with_gradient(logits, torch.where(whole, logits, -logits))
+
+    surrogate = forward
+
+
+class EveryOther(OnTeCoA):
+    """The gradient is turned round at half of all images, by a hash of their pixels."""
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        logits = self.model.forward(images, prompts)
+        turned = (images.detach().double().flatten(1).sum(1, keepdim=True) * 1e4).long() % 2 == 1
+        return with_gradient(logits, torch.where(turned, -logits, logits))
+
+    surrogate = forward
+
+
+class NoiseOfTheImage(OnUndefended):
+    """Noise that the image itself seeds: the same for the same image, another one for the next step."""
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        seeds = (images.detach().double().flatten(1).sum(1) * 1e6).long().tolist()
+        noise = [torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return self.model.forward((images + 0.1 * torch.stack(noise).to(images)).clamp(0, 1), prompts)
+
+    surrogate = forward
 
 
 class Detached(OnTeCoA):

@@ -4,14 +4,19 @@ import torch
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.registry import method
 
 
 class OnTeCoA(Defence):
-    """A trick before TeCoA: what a strong attack leaves of TeCoA is what it is worth."""
+    """A trick before TeCoA: what strong attacks leave of TeCoA is what it is worth.
+
+    Where the trick itself takes something from an attacker, `behind` is the same function with a gradient to attack.
+    """
 
     inner = "tecoa"
+    behind = ""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
@@ -22,6 +27,15 @@ class OnUndefended(OnTeCoA):
     """A trick before nothing: worth nothing."""
 
     inner = "undefended"
+
+
+class Coarse(Defence):
+    """Three bits a channel before the undefended model; straight through the rounding, at the image that it makes."""
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        return self.backbone(with_gradient((images * 7).round() / 7, images), prompts)
+
+    surrogate = forward
 
 
 def with_gradient(value: Tensor, gradient: Tensor) -> Tensor:

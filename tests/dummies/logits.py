@@ -24,6 +24,13 @@ class Whole(OnUndefended):
         return self.model.forward(images, prompts).round()
 
 
+class Plateaus(OnUndefended):
+    """Steps so high that a query sees no slope."""
+
+    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
+        return 10 * (self.model.forward(images, prompts) / 10).round()
+
+
 class ClassAlone(OnTeCoA):
     """The class, and nothing of how near the next one is."""
 
