@@ -1,6 +1,7 @@
 """`gauntlet run`: runs a tier, or any part of the matrix, with progress; resumes where it was stopped."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,10 +9,13 @@ import typer
 
 from .console import quiet, table
 from .device import Device
+from .maker import MakerOption
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from vlm_gauntlet.fixtures.errors import GauntletError
-    from vlm_gauntlet.fixtures.records import Outcome
+    from vlm_gauntlet.fixtures.records import Maker, Outcome
     from vlm_gauntlet.suites.cells import CellPlan
 
 Names = list[str] | None
@@ -40,6 +44,10 @@ def run(
     outcomes: Annotated[Path, typer.Option(help="folder of outcomes; finished cells are taken from it")] = Path(
         "outcomes"
     ),
+    archive: Annotated[
+        bool, typer.Option("--archive", help="keep attacked images in <outcomes>/archive/, for gauntlet verify")
+    ] = False,
+    maker: MakerOption = None,
 ) -> None:
     """Attacks defences and writes one outcome a cell.
 
@@ -54,9 +62,11 @@ def run(
     from vlm_gauntlet.methods.registry import without_unusable
     from vlm_gauntlet.suites.cells import plan
     from vlm_gauntlet.suites.described import reachable
+    from vlm_gauntlet.suites.maker import maker_here, maker_named
     from vlm_gauntlet.suites.seeds import seed_of
     from vlm_gauntlet.suites.tiers import tier as tier_named
 
+    who = maker_named(maker, "--maker") if maker else maker_here()
     chosen = tier_named(tier or "fast")
     asked, broken = ([*method], {}) if method else without_unusable(chosen.methods)
     usable, unreachable = reachable(asked)
@@ -74,9 +84,11 @@ def run(
         device=device,
         batch_size=batch_size or chosen.batch_size,
     )
-    finished, missing, failed = _run_all(cells, outcomes)
+    finished, missing, failed = _run_all(cells, outcomes, who, archive=archive)
     if failed and not (finished or missing):
         raise next(iter(failed.values()))
+    if archive:
+        _tell_what_is_kept(finished, outcomes)
     _report(finished, missing, outcomes, [name for name in method or () if ":" in name])
     for cell, error in failed.items():
         typer.echo(f"failed: {cell}: {error}", err=True)
@@ -87,12 +99,15 @@ def run(
         raise typer.Exit(1)
 
 
-def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dict[str, str], dict[str, GauntletError]]":
+def _run_all(
+    cells: "list[CellPlan]", folder: Path, maker: "Maker", *, archive: bool
+) -> "tuple[list[Outcome], dict[str, str], dict[str, GauntletError]]":
     """What finished, what is missing here and why, and what failed: a failing cell never ends the others."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from vlm_gauntlet.fixtures.errors import UnavailableError
     from vlm_gauntlet.fixtures.parts import failure
+    from vlm_gauntlet.suites.archive import Archive, holds_images
     from vlm_gauntlet.suites.journal import Journal
     from vlm_gauntlet.suites.running import run_cell
 
@@ -105,9 +120,9 @@ def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dic
             for cell in cells:
                 bar.update(samples, description=f"samples of {cell.id}", completed=0, total=cell.limit)
                 try:
-                    finished.append(
-                        run_cell(cell, journal, progress=lambda done, _: bar.update(samples, completed=done))
-                    )
+                    keeper = Archive(folder) if archive and holds_images(cell.protocol) else None
+                    advance = partial(_advance, bar, samples)
+                    finished.append(run_cell(cell, journal, progress=advance, keeper=keeper, maker=maker))
                 except UnavailableError as reason:
                     missing[cell.id] = f"{reason.came}; {reason.fix}"
                 except Exception as error:  # the code of a defence may raise anything
@@ -124,6 +139,10 @@ def _run_all(cells: "list[CellPlan]", folder: Path) -> "tuple[list[Outcome], dic
     return finished, missing, failed
 
 
+def _advance(bar: "Progress", task: "TaskID", done: int, _: int) -> None:
+    bar.update(task, completed=done)
+
+
 def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path, outside: list[str]) -> None:
     lines = []
     for o in finished:
@@ -138,6 +157,17 @@ def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path, ou
         known = "".join(f" --method {shlex.quote(name)}" for name in outside)
         then = f"gauntlet board --outcomes {folder} --out site --text{known}"
         typer.echo(f"\n{len(finished)} outcomes in {folder}/. Next: {then}")
+
+
+def _tell_what_is_kept(finished: "list[Outcome]", folder: Path) -> None:
+    """How large the archives are, and which cells have none."""
+    from vlm_gauntlet.suites.archive import Archive
+
+    paths = [Archive(folder).path(o.key) for o in finished]
+    sizes = [path.stat().st_size for path in paths if path.is_file()]
+    typer.echo(f"archived: images of {_cells(len(sizes))}, {sum(sizes):,} bytes")
+    if left := len(paths) - len(sizes):
+        typer.echo(f"not archived: {_cells(left)} without attacked images, or taken from {folder}/")
 
 
 def _tell_what_changed(finished: "list[Outcome]", folder: Path) -> None:

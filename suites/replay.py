@@ -15,6 +15,7 @@ from vlm_gauntlet.methods.victims import Recorder
 
 from .scoring import Scorer
 
+ROUNDING = 0.05  # of the logits' range, as in the indicator `batch-dependent`
 REPLAYED = 8  # attacked images of a randomised defence that are asked again under secret keys
 
 
@@ -48,7 +49,8 @@ def replayed(scorer: Scorer, recorder: Recorder, *, randomised: bool) -> dict[st
 def regrouped(scorer: Scorer, recorder: Recorder, *, randomised: bool) -> Tensor:
     """How far the logits of one recorded call move when its images come in other company, drawn in secret [1 or 0].
 
-    It is the second largest gap of the images: one answer that stands on an edge may flip by rounding.
+    It is the second largest gap of the images: one answer that stands on an edge may flip by rounding. What rounding
+    alone may do is 0, so that two runs of an honest defence tell the same.
 
     Args:
         scorer: who is asked.
@@ -66,7 +68,8 @@ def regrouped(scorer: Scorer, recorder: Recorder, *, randomised: bool) -> Tensor
         scorer.score(call.images[part], call.prompts, [keys[i] for i in part.tolist()], (call.draws.call,)).logits
         for part in order.tensor_split([2 + secrets.randbelow(count - 3)])  # nobody alone
     ]
-    return gap(call.logits[order], torch.cat(parts)).topk(2).values[1:]
+    moved = gap(call.logits[order], torch.cat(parts)).topk(2).values[1:]
+    return torch.where(moved > ROUNDING, moved, 0.0)
 
 
 def replayed_draws(

@@ -8,11 +8,14 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
+from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.records import Cell, Cost, Outcome, Provenance
+from vlm_gauntlet.fixtures.records import Cell, Cost, Maker, Outcome, Provenance
 from vlm_gauntlet.methods.late_files import joined
 
 from .attacking import OUTSIDE, Attacker, Elsewhere, Here
@@ -20,14 +23,34 @@ from .batch import score_batch
 from .cells import CellPlan
 from .indicators import indicators_of
 from .journal import BatchResult, Journal
+from .maker import maker_here
 from .metered import total
 from .scoring import Scorer
 from .versions import versions_here
 from .witness import Witness
 
 
+class Keeper(Protocol):
+    """Who keeps the attacked images of a cell: see `archive.py`."""
+
+    def add(self, key: str, index: int, batch: Batch, attacked: Tensor) -> None:
+        """Keeps those of one batch."""
+
+    def check(self, key: str, index: int) -> None:
+        """Raises GauntletError unless those of a batch that an earlier run finished are kept."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """Makes one archive of all batches."""
+
+
 def run_cell(
-    plan: CellPlan, journal: Journal, *, progress: Callable[[int, int], None] | None = None, command: str = ""
+    plan: CellPlan,
+    journal: Journal,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    command: str = "",
+    keeper: Keeper | None = None,
+    maker: Maker | None = None,
 ) -> Outcome:
     """Runs a cell, or takes it from the journal.
 
@@ -36,14 +59,17 @@ def run_cell(
         journal: where finished cells and batches lie.
         progress: called with (samples done, samples in all) after each batch.
         command: what to print as the way to run it again; default: this process's own command line.
+        keeper: who keeps the attacked images; default: nobody.
+        maker: who says to run it; default: what the environment says.
 
     Raises:
         UnavailableError: weights, data or a checkpoint are missing: the cell is `not run`.
     """
+    maker = maker or maker_here()
     with attacker(plan) as attacking:
         key = attacking.cell.key
         with journal.lock(key):
-            return journal.find(key) or _run(plan, attacking, journal, progress, command)
+            return journal.find(key) or _run(plan, attacking, journal, progress, command, keeper, maker)
 
 
 def attacker(plan: CellPlan) -> AbstractContextManager[Attacker]:
@@ -58,7 +84,13 @@ def witness(plan: CellPlan, cell: Cell) -> AbstractContextManager[Scorer]:
 
 
 def _run(
-    plan: CellPlan, attacking: Attacker, journal: Journal, progress: Callable[[int, int], None] | None, command: str
+    plan: CellPlan,
+    attacking: Attacker,
+    journal: Journal,
+    progress: Callable[[int, int], None] | None,
+    command: str,
+    keeper: Keeper | None,
+    maker: Maker,
 ) -> Outcome:
     cell = attacking.cell
     done = journal.batches(cell.key)
@@ -67,9 +99,12 @@ def _run(
         for index, batch in enumerate(plan.batches()):
             if index == len(done):
                 scorer = scorer or stack.enter_context(witness(plan, cell))
-                result = score_batch(attacking.asked, batch, attacking.attack(batch), scorer)
+                made = attacking.attack(batch)
+                result = score_batch(attacking.asked, batch, made, scorer)
                 if isinstance(scorer, Witness) and plan.method.outside:
                     result = result.model_copy(update={"files": joined(attacking.read(), scorer.read())})
+                if keeper and made.images is not None:
+                    keeper.add(cell.key, index, batch, made.images)
                 journal.append(cell.key, result)
                 done.append(result)
             elif tuple(sample.id for sample in done[index].samples) != batch.ids:
@@ -78,14 +113,18 @@ def _run(
                     expected=f"batches of {plan.batch_size}, as this run asks", where=str(journal.partial(cell.key)),
                     fix="use the same --batch-size, or remove the file",
                 )  # fmt: skip
+            elif keeper:
+                keeper.check(cell.key, index)
             if progress:
                 progress(sum(len(r.samples) for r in done[: index + 1]), plan.limit)
-    outcome = _outcome(plan, attacking, done, command=command or this_command())
+    outcome = _outcome(plan, attacking, done, command=command or this_command(), maker=maker)
+    if keeper:
+        keeper.finish(outcome)
     journal.write(outcome)
     return outcome
 
 
-def _outcome(plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, command: str) -> Outcome:
+def _outcome(plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, command: str, maker: Maker) -> Outcome:
     cell, asked = attacking.cell, attacking.asked
     return Outcome(
         key=cell.key,
@@ -104,6 +143,7 @@ def _outcome(plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, co
             command=command,
             batch_size=plan.batch_size,
             files=joined(*(r.files for r in done)),
+            maker=maker,
         ),
     )
 

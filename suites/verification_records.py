@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
 from vlm_gauntlet.fixtures.files import write_atomically, writing
-from vlm_gauntlet.fixtures.records import MOST_SAMPLES, Name, Outcome, Seed, Text
+from vlm_gauntlet.fixtures.records import MOST_SAMPLES, Name, Seed, Text
 
-from .record_folder import BESIDE, SetAside
+from .record_folder import BESIDE, Record, SetAside
 
 FIX = "move the file away: the outcome itself is not touched"
 
@@ -49,6 +49,9 @@ class Verification(_Record):
     method_digest: str
     device: Text
     versions: dict[Name, Text]
+    source: Literal["recomputed", "archive"] = Field(
+        default="recomputed", description="archive: the attacked images were those kept by the run, and only scored"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Verification":
@@ -63,10 +66,11 @@ class Verification(_Record):
 
     @property
     def words(self) -> str:
-        """`verified 8 of 24`, or `differs: 2 of 8`."""
+        """`verified 8 of 24`, `differs: 2 of 8 recomputed`; of archived images `verified 8 of 24 from the archive`."""
         wrong = {d.sample for d in self.differences}
         told = f"differs: {len(wrong - {''})} of {len(self.chosen)}" if wrong else f"verified {len(self.chosen)}"
-        return f"{told} recomputed" if wrong else f"{told} of {self.of}"
+        how = " from the archive" if self.source == "archive" else ""
+        return f"{told} {'scored' if how else 'recomputed'}{how}" if wrong else f"{told} of {self.of}{how}"
 
 
 class Verifications(_Record):
@@ -96,7 +100,7 @@ def add(folder: Path, key: str, made: Verification) -> Path:
     return path
 
 
-def verifications(folder: Path, outcome: Outcome) -> tuple[tuple[Verification, ...], SetAside | None]:
+def verifications(folder: Path, outcome: Record) -> tuple[tuple[Verification, ...], SetAside | None]:
     """Those of an outcome as it is now, and what is wrong with the file if something is."""
     path = beside(folder, outcome.key)
     if not path.is_file():

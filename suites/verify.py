@@ -16,13 +16,14 @@ from vlm_gauntlet.fixtures.parts import ANYTHING, raised
 from vlm_gauntlet.fixtures.records import Cell, Outcome, Sample
 from vlm_gauntlet.methods.late_files import moved
 
+from .archive import ArchivedImages, ArchiveError
 from .attacking import Attacker
 from .batch import score_batch
 from .cells import CellPlan
 from .indicators import indicators_of
 from .journal import BatchResult
 from .known_here import KnownHere
-from .plausible import DIGESTS, doubts
+from .plausible import DIGESTS, Doubt, doubts
 from .running import attacker, device_name, witness
 from .verification_records import Difference, Verification
 from .versions import versions_here
@@ -45,12 +46,15 @@ def recompute(plan: CellPlan, ids: Collection[str]) -> dict[str, Sample]:
     return {sample.id: sample for result in results for sample in result.samples if sample.id in ids}
 
 
-def batches_again(plan: CellPlan, attacking: Attacker, ids: Collection[str]) -> list[BatchResult]:
-    """The same as the results of batches: attacked as in a run, and scored by a witness of their own."""
+def batches_again(
+    plan: CellPlan, attacking: Attacker, ids: Collection[str], kept: ArchivedImages | None = None
+) -> list[BatchResult]:
+    """The same as the results of batches: attacked as in a run or taken from an archive, scored by a fresh witness."""
+    attack = attacking.attack if kept is None else kept.made
     attacked_prompts.cache_clear()  # texts are attacked again, not taken from where the run left them
     with searching_again(), witness(plan, attacking.cell) as scorer:
         return [
-            score_batch(attacking.asked, batch, attacking.attack(batch), scorer)
+            score_batch(attacking.asked, batch, attack(batch), scorer)
             for batch in _batches(plan, ids, whole=attacking.cell.batch_size is not None)
         ]
 
@@ -67,7 +71,7 @@ def _batches(plan: CellPlan, ids: Collection[str], *, whole: bool) -> Iterator[B
 
 def verify(
     outcome: Outcome, here: KnownHere, *, samples: int = SAMPLES, seed: int | None = None, device: str = "cpu",
-    by: str = "unknown",
+    by: str = "unknown", kept: ArchivedImages | None = None,
 ) -> Verification:  # fmt: skip
     """Recomputes samples of an outcome and compares.
 
@@ -78,8 +82,11 @@ def verify(
         seed: what they are chosen by; default: one that nobody can have prepared for.
         device: where to compute.
         by: who verifies.
+        kept: the attacked images of the run, which are then looked at and scored, and not made again; that they are
+            the work of the protocol's attack is not shown by it.
 
     Raises:
+        ArchiveError: `kept` holds what no attack of this protocol makes.
         CannotVerifyError: method, weights, data, protocol or code of the outcome are not those of this machine.
     """
     plan = _plan(outcome, here, device)
@@ -88,23 +95,28 @@ def verify(
     chosen = random.Random(seed).sample(sorted(recorded), min(samples, outcome.n))
     try:
         with attacker(plan) as attacking:
-            _check_same(outcome, attacking.cell)
-            results = batches_again(plan, attacking, frozenset(chosen))
             cell = attacking.cell
-    except CannotVerifyError:
+            if kept is not None:  # the attack does not run, so its code may be another
+                cell = cell.model_copy(update={"attack_digest": outcome.cell.attack_digest})
+            _check_same(outcome, cell)
+            if kept is not None:
+                kept.check(plan)
+            results = batches_again(plan, attacking, frozenset(chosen), kept)
+    except (CannotVerifyError, ArchiveError):
         raise
     except GauntletError as error:
-        raise _cannot(f"it does not run: {error.short}", error.fix) from error
+        raise cannot(f"it does not run: {error.short}", error.fix) from error
     except ANYTHING as error:
-        raise _cannot(raised("method", error, outcome.cell.method).came, "look at the method's code") from error
+        raise cannot(raised("method", error, outcome.cell.method).came, "look at the method's code") from error
     again = {s.id: s for result in results for s in result.samples}
-    differences = [*_impossible(outcome, here), *_differences(recorded, again, chosen)]
-    if len(chosen) == outcome.n:
+    differences = [*impossible(doubts(outcome, here)), *_differences(recorded, again, chosen)]
+    if len(chosen) == outcome.n and kept is None:
         differences += _indicators(outcome, results)
     return Verification(
         by=by, made=datetime.now(UTC).replace(microsecond=0), seed=seed, chosen=tuple(chosen), of=outcome.n,
         differences=tuple(differences), bits_digest=outcome.bits_digest, code_digest=cell.code_digest,
         method_digest=cell.method_digest, device=device_name(device), versions=dict(versions_here()),
+        source="recomputed" if kept is None else "archive",
     )  # fmt: skip
 
 
@@ -112,7 +124,7 @@ def _plan(outcome: Outcome, here: KnownHere, device: str) -> CellPlan:
     cell = outcome.cell
     chosen = here.method(cell.method)
     if chosen is None:
-        raise _cannot(f"method {cell.method!r} is not known here", "give its file: --method path/to/file.py:Class")
+        raise cannot(f"method {cell.method!r} is not known here", "give its file: --method path/to/file.py:Class")
     return CellPlan(
         chosen, cell.backbone, cell.dataset, cell.protocol, cell.limit, cell.seed, device, outcome.provenance.batch_size
     )
@@ -122,23 +134,24 @@ def _check_same(outcome: Outcome, here: Cell) -> None:
     """Raises CannotVerifyError unless the cell as it is here is the outcome's."""
     names = {**DIGESTS, "dataset_digest": "data", "prompts_digest": "prompts", "batch_size": "batch size"}
     if others := [words for name, words in names.items() if getattr(here, name) != getattr(outcome.cell, name)]:
-        raise _cannot(f"it was made with another {', another '.join(others)}", "check out the code that made it")
+        raise cannot(f"it was made with another {', another '.join(others)}", "check out the code that made it")
     if files := moved(outcome.provenance.files):
-        raise _cannot(f"it was made with another {', another '.join(files)}", "restore the files that it was made with")
+        raise cannot(f"it was made with another {', another '.join(files)}", "restore the files that it was made with")
     if here.key != outcome.key:
-        raise _cannot("its cell is another one here", "check out the code that made it")
+        raise cannot("its cell is another one here", "check out the code that made it")
 
 
-def _cannot(came: str, fix: str) -> CannotVerifyError:
+def cannot(came: str, fix: str) -> CannotVerifyError:
+    """The error that says why."""
     return CannotVerifyError(
         f"cannot verify here: {came}", expected="the method, weights, data and code that made the outcome",
         where="gauntlet verify", fix=fix,
     )  # fmt: skip
 
 
-def _impossible(outcome: Outcome, here: KnownHere) -> Iterator[Difference]:
+def impossible(found: Sequence[Doubt]) -> Iterator[Difference]:
     """What contradicts the data and the protocol as they are here, before anything is computed."""
-    for doubt in doubts(outcome, here):
+    for doubt in found:
         if doubt.kind in ("impossible", "incomplete"):
             yield Difference(sample="", field="record", recorded=doubt.meaning, recomputed="no run gives this")
 
