@@ -8,6 +8,7 @@ import typer
 
 from .console import out, quiet, table
 from .device import Device
+from .maker import MakerOption
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -38,6 +39,7 @@ def retrieval(
     outcomes: Annotated[Path, typer.Option(help="folder of outcomes; finished ones are taken from it")] = Path(
         "outcomes"
     ),
+    maker: MakerOption = None,
 ) -> None:
     """Attacks images and captions together and prints R@1, R@5, R@10 both ways, with both attack success rates.
 
@@ -48,17 +50,19 @@ def retrieval(
     """
     from rich.progress import Progress
 
+    from vlm_gauntlet.suites.maker import maker_here, maker_named
     from vlm_gauntlet.suites.retrieval import Setting, run_retrieval
     from vlm_gauntlet.suites.retrieval_records import word_swap
 
     rules = word_swap(source, words)
+    who = maker_named(maker, "--maker") if maker else maker_here()
     finished = []
     with Progress(transient=True, disable=quiet()) as bar:
         for name in dict.fromkeys(attack):
             task = bar.add_task(f"images under {name}", total=limit)
             advance = partial(_advance, bar, task)
             setting = Setting(method, backbone, dataset, name, _fraction(eps), rules, limit, seed, device, batch_size)
-            finished.append(run_retrieval(setting, outcomes, progress=advance))
+            finished.append(run_retrieval(setting, outcomes, progress=advance, maker=who))
     _report(finished, outcomes)
 
 

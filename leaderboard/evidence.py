@@ -15,15 +15,15 @@ from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.suites.check_records import CheckRecord, kept
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.known_here import KnownHere
-from vlm_gauntlet.suites.plausible import Doubt, doubts
+from vlm_gauntlet.suites.plausible import UNJUDGED, Doubt, doubts
 from vlm_gauntlet.suites.record_folder import SetAside, conflict, repeated
-from vlm_gauntlet.suites.retrieval_records import RetrievalJournal, RetrievalOutcome
+from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 from vlm_gauntlet.suites.verification_records import Verification, verifications
 
 from .flags import Flag
+from .retrieval_evidence import gather_retrieval
 from .rows import Row, rows
 
-UNJUDGED = "it could not be judged"
 MAKERS = {
     "first party": "run by this project", "third party": "run by somebody else",
     "authors": "run by the method's authors", "unknown": "nobody says who ran it",
@@ -66,11 +66,11 @@ class Evidence:
         """What keeps an outcome from ranking, in words."""
         return "; ".join(d.meaning for d in self.doubts.get(outcome.key, ()) if d.kind != "not checked here")
 
-    def unchecked(self, outcome: Outcome) -> list[str]:
+    def unchecked(self, outcome: Outcome | RetrievalOutcome) -> list[str]:
         """What of an outcome could not be looked at here."""
         return [d.meaning for d in self.doubts.get(outcome.key, ()) if d.kind == "not checked here"]
 
-    def looks(self, outcome: Outcome) -> Sequence[Verification]:
+    def looks(self, outcome: Outcome | RetrievalOutcome) -> Sequence[Verification]:
         """What recomputing this outcome gave."""
         return self.verified.get(outcome.key, ())
 
@@ -78,9 +78,13 @@ class Evidence:
         """Who ran the cells of a row, and how much of them was recomputed: `third party; 16 of 48 samples verified`."""
         makers = Counter(o.provenance.maker for o in row.outcomes)
         who = ", ".join(maker for maker, _ in sorted(makers.items())) if set(makers) != {"unknown"} else "unknown"
-        seen = [{name for look in self.looks(o) for name in look.chosen} for o in row.outcomes]
-        count, n = sum(map(len, seen)), sum(o.n for o in row.outcomes)
-        return f"{who}; {count} of {n} samples verified" if count else f"{who}; not verified"
+        n = sum(o.n for o in row.outcomes)
+        counts = {source: sum(len(self._seen(o, source)) for o in row.outcomes) for source in ("recomputed", "archive")}
+        told = f"{counts['recomputed']} of {n} samples verified" if counts["recomputed"] else "not verified"
+        return f"{who}; {told}" + (f", {counts['archive']} scored from archived images" if counts["archive"] else "")
+
+    def _seen(self, outcome: Outcome, source: str) -> set[str]:
+        return {name for look in self.looks(outcome) if look.source == source for name in look.chosen}
 
     def rows(self) -> list[Row]:
         """The rows of the board: those of what is sound, and others in places that these do not fill."""
@@ -118,7 +122,7 @@ class Evidence:
 def gather(folder: Path, here: KnownHere) -> Evidence:
     """Reads and judges a folder of outcomes. No file in it raises."""
     held, aside = Journal(folder).held()
-    retrieval, others = RetrievalJournal(folder).read_all()
+    retrieval = gather_retrieval(folder, here)
     sound: list[Outcome] = []
     unranked: list[Outcome] = []
     reasons: dict[str, Sequence[Doubt]] = {}
@@ -146,8 +150,10 @@ def gather(folder: Path, here: KnownHere) -> Evidence:
         outcomes.sort(key=lambda o: (o.cell.id, o.key))
     checks, broken = kept(folder)
     aside += [SetAside(Path(error.where), error.short) for error in broken]
-    files = sorted([*aside, *others], key=lambda a: a.path)
-    return Evidence(sound, unranked, retrieval, files, reasons, verified, checks)
+    files = sorted([*aside, *retrieval.aside], key=lambda a: a.path)
+    reasons |= retrieval.doubts
+    verified |= retrieval.verified
+    return Evidence(sound, unranked, retrieval.sound, files, reasons, verified, checks)
 
 
 def _judged(outcome: Outcome, here: KnownHere) -> list[Doubt]:

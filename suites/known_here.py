@@ -22,6 +22,7 @@ from .apart import Apart
 from .attacking import OUTSIDE
 from .described import Described, described
 from .keys import attack_code, cell_code
+from .retrieval_records import RetrievalCell
 from .runnable import protocols_named
 from .sources import sources
 
@@ -94,12 +95,20 @@ class KnownHere:
         with suppress(UnavailableError):
             found["text_source_digest"] = attack.source_digest if attack else ""
         if backbone in embedded():
-            pins = tomllib.loads((embedded()[backbone] / "backbone.toml").read_text())
-            found["backbone_digest"] = pins["sha256"]
-            with suppress(UnavailableError):  # a checkpoint that is not here
+            found |= self.loaded(label, backbone)
+            if "attack_digest" not in found and "method_digest" in found:
+                found["attack_digest"] = self._told(label, "attack", backbone, protocol)
+        return found
+
+    def loaded(self, label: str, backbone: str) -> dict[str, str | int | None]:
+        """Digests of an embedded backbone and of a method on it; empty of a backbone that is not embedded."""
+        if backbone not in embedded():
+            return {}
+        pins = tomllib.loads((embedded()[backbone] / "backbone.toml").read_text())
+        found: dict[str, str | int | None] = {"backbone_digest": pins["sha256"]}
+        with suppress(UnavailableError):  # a checkpoint that is not here
+            if self.method(label) is not None:
                 found["method_digest"] = self._told(label, "built", backbone)
-                if "attack_digest" not in found:
-                    found["attack_digest"] = self._told(label, "attack", backbone, protocol)
         return found
 
     @cache  # noqa: B019 - one object a command
@@ -137,6 +146,6 @@ class Digests:
         return attack_code(protocol, sources(self.chosen.build(tower), tower), tower)
 
 
-def differing(cell: Cell, known: dict[str, str | int | None]) -> list[str]:
+def differing(cell: Cell | RetrievalCell, known: dict[str, str | int | None]) -> list[str]:
     """Names of the fields of a cell that are not what is known here."""
     return [name for name, value in known.items() if getattr(cell, name) != value]

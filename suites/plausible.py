@@ -28,6 +28,7 @@ from .batch import NOT_REPLAYED, confirming_draws, is_checked
 from .known_here import KnownHere, differing
 
 Kind = Literal["impossible", "incomplete", "unknown here", "not checked here"]
+UNJUDGED = "it could not be judged"
 COUNTS = ("steps", "restarts", "queries", "eot", "inner_steps")  # parameters of which none means no attack
 DIGESTS = {
     "code_digest": "code", "attack_digest": "code of the attack", "method_digest": "method (weights and data)",

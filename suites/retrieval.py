@@ -26,13 +26,14 @@ from vlm_gauntlet.fixtures.closure import code_digest, root_of
 from vlm_gauntlet.fixtures.datasets import Dataset, Example, dataset, to_tensor
 from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.records import Provenance
-from vlm_gauntlet.methods.registry import from_outside, method
+from vlm_gauntlet.fixtures.records import Maker, Provenance
+from vlm_gauntlet.methods.registry import Method, from_outside, method
 
 from .apart import Apart, Limits
 from .attacking import OUTSIDE
 from .described import described
 from .keys import method_roots, with_architecture
+from .maker import maker_here
 from .recall import Ranks, ranks
 from .retrieval_records import Features, RetrievalBatch, RetrievalCell, RetrievalJournal, RetrievalOutcome
 from .running import device_name, this_command
@@ -56,7 +57,11 @@ class Setting:
 
 
 def run_retrieval(
-    setting: Setting, folder: Path, *, progress: Callable[[int, int], None] | None = None
+    setting: Setting,
+    folder: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    maker: Maker | None = None,
 ) -> RetrievalOutcome:
     """Runs an evaluation, takes up one that was killed, or takes a finished one from the folder.
 
@@ -66,6 +71,7 @@ def run_retrieval(
         setting: what to run.
         folder: of outcomes; the file lies in its part `retrieval`.
         progress: called with (images done, images in all) after each batch.
+        maker: who says to run it; default: what the environment says.
 
     Raises:
         UnavailableError: weights, data or candidate words are not on this machine.
@@ -73,11 +79,12 @@ def run_retrieval(
             batch size.
     """
     recipe(setting.attack)  # a wrong name costs no loading
+    maker = maker or maker_here()
     if not from_outside(setting.method):
-        return _run_here(setting, folder, progress)
+        return _run_here(setting, folder, progress, maker)
     described(setting.method)  # within the limits of an import
     limits = Limits(seconds=(OUTSIDE.seconds or 0) * -(-setting.limit // setting.batch_size), memory=OUTSIDE.memory)
-    with Apart(Stand, setting, str(folder), what=f"retrieval of {setting.method}", limits=limits) as there:
+    with Apart(Stand, setting, str(folder), maker, what=f"retrieval of {setting.method}", limits=limits) as there:
         key = str(there.ask("run"))
     if (found := RetrievalJournal(folder).find(key)) is None:
         raise GauntletError(
@@ -91,22 +98,24 @@ class Stand:
     """What lives in the process of a method from outside.
 
     Args:
-        setting, folder: see `run_retrieval`.
+        setting, folder, maker: see `run_retrieval`.
     """
 
-    def __init__(self, setting: Setting, folder: str) -> None:
-        self.setting, self.folder = setting, Path(folder)
+    def __init__(self, setting: Setting, folder: str, maker: Maker) -> None:
+        self.setting, self.folder, self.maker = setting, Path(folder), maker
 
     def run(self) -> str:
         """The key of the outcome, which is then in the folder."""
-        return _run_here(self.setting, self.folder, None).key
+        return _run_here(self.setting, self.folder, None, self.maker).key
 
 
-def _run_here(setting: Setting, folder: Path, progress: Callable[[int, int], None] | None) -> RetrievalOutcome:
+def _run_here(
+    setting: Setting, folder: Path, progress: Callable[[int, int], None] | None, maker: Maker
+) -> RetrievalOutcome:
     tower, data, cell = _load(setting)
     journal = RetrievalJournal(folder)
     with journal.lock(cell.key):
-        return journal.find(cell.key) or _run(setting, cell, tower, data, journal, progress)
+        return journal.find(cell.key) or _run(setting, cell, tower, data, journal, progress, maker)
 
 
 def _run(
@@ -116,6 +125,7 @@ def _run(
     data: Dataset,
     journal: RetrievalJournal,
     progress: Callable[[int, int], None] | None,
+    maker: Maker,
 ) -> RetrievalOutcome:
     examples = list(data.chosen(setting.limit))
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -125,11 +135,31 @@ def _run(
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0), device=device_name(setting.device),
             versions=dict(versions_here()),
-            command=this_command(), batch_size=setting.batch_size,
+            command=this_command(), batch_size=setting.batch_size, maker=maker,
         ),
     )  # fmt: skip
     journal.write(outcome)
     return outcome
+
+
+def retrieval_code(chosen: Method, backbone: str, attack: str) -> str:
+    """Digest of the code of method, attack and ranks, and of the embedded backbone's architecture.
+
+    Raises:
+        GauntletError: nobody knows the attack.
+    """
+    roots = [__name__, *method_roots(chosen), root_of(type(recipe(attack).make(0.0)))]
+    return with_architecture(code_digest(roots), backbone)
+
+
+def is_tower(chosen: Method) -> bool:
+    """Whether a method is an image tower and nothing else, which retrieval takes features of."""
+    return chosen.card.paradigm == "undefended" or chosen.offers("tuned_backbone")
+
+
+def cell_of(setting: Setting) -> RetrievalCell:
+    """The cell of a setting as code, weights and data are here; errors as of `run_retrieval`."""
+    return _load(setting)[2]
 
 
 def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
@@ -142,21 +172,18 @@ def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
     data.checked()
     backbone = load_backbone(setting.backbone, setting.device)
     defence = chosen.build(backbone).to(setting.device)
-    undefended = chosen.card.paradigm == "undefended"
-    if not undefended and not defence.offers("tuned_backbone"):
+    if not is_tower(chosen):
         raise GauntletError(
             f"{chosen.label} is more than a tower", expected="the undefended model or a fine-tuned one",
             where="--method", fix="retrieval compares features, and this method gives logits",
         )  # fmt: skip
-    tower = backbone if undefended else defence.tuned_backbone
-    kind = type(recipe(setting.attack).make(float(setting.eps)))
-    roots = [__name__, *method_roots(chosen), root_of(kind)]
+    tower = backbone if chosen.card.paradigm == "undefended" else defence.tuned_backbone
     cell = RetrievalCell(
         method=chosen.label, method_digest=chosen.built_digest(defence, backbone),
         backbone=backbone.name, backbone_digest=backbone.digest,
         dataset=data.name, dataset_digest=data.digest, attack=setting.attack, eps=setting.eps, text=setting.text,
         text_source_digest=build_source(setting.text).digest, seed=setting.seed, limit=setting.limit,
-        code_digest=with_architecture(code_digest(roots), backbone.name),
+        code_digest=retrieval_code(chosen, backbone.name, setting.attack),
     )  # fmt: skip
     return tower, data, cell
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.fixtures.protocols import ExactFraction
-from vlm_gauntlet.fixtures.records import MOST_SAMPLES, Provenance, Seed
+from vlm_gauntlet.fixtures.protocols import LARGEST_EPS, ExactFraction
+from vlm_gauntlet.fixtures.records import MOST_SAMPLES, Name, Provenance, Seed
 
 from .recall import Ranks
 from .record_folder import RecordFolder
@@ -25,16 +25,16 @@ def word_swap(source: Literal["characters", "wordnet", "masked-lm"], words: int)
 class RetrievalCell(BaseModel):
     """One evaluation, complete. Its key is a digest of everything that may change the result."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    method: str
+    method: Name
     method_digest: str
-    backbone: str
+    backbone: Name
     backbone_digest: str
-    dataset: str
+    dataset: Name
     dataset_digest: str
-    attack: str = Field(description="sep, co-attack, sga or dra")
-    eps: ExactFraction = Field(ge=0, description="L-inf radius in [0,1] at the backbone's resolution")
+    attack: Name = Field(description="sep, co-attack, sga or dra")
+    eps: ExactFraction = Field(ge=0, le=LARGEST_EPS, description="L-inf radius in [0,1] at the backbone's resolution")
     text: WordSwap
     text_source_digest: str = Field(description="digest of what the attack on text takes its words from")
     seed: Seed
@@ -58,7 +58,7 @@ class RetrievalCell(BaseModel):
 class RetrievalOutcome(BaseModel):
     """What an evaluation gave; all metrics follow from the ranks."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_version: Literal[1] = 1
     key: str

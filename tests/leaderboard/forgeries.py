@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vlm_gauntlet.fixtures.records import Cell
+from vlm_gauntlet.suites.retrieval_records import RetrievalCell
 
 Record = dict[str, Any]
 Fate = Literal["aside", "unranked", "verify"]
@@ -35,7 +36,8 @@ class Forgery:
 def rekeyed(record: Record) -> Record:
     """The record with the key of its cell, if that validates."""
     with suppress(ValueError, KeyError, TypeError, AttributeError):
-        record["key"] = Cell.model_validate_json(json.dumps(record["cell"]), strict=True).key
+        kind = RetrievalCell if "image_to_text" in record else Cell
+        record["key"] = kind.model_validate_json(json.dumps(record["cell"]), strict=True).key
     return record
 
 

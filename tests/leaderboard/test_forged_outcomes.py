@@ -190,11 +190,11 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     inner = (
         list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
     )
-    return [path, *(found for key, part in inner for found in _paths(part, (*path, key)))]
+    return [path, *(found for key, part in inner for found in paths(part, (*path, key)))]
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -204,7 +204,7 @@ def test_whatever_is_changed_gives_a_reason_or_a_consistent_record(
 ) -> None:
     forged = record(genuine)
     for _ in range(data.draw(st.integers(1, 3))):
-        *way, last = data.draw(st.sampled_from([p for p in _paths(forged) if p]))
+        *way, last = data.draw(st.sampled_from([p for p in paths(forged) if p]))
         place: Any = forged
         for step in way:
             place = place[step]
