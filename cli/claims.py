@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,6 +13,9 @@ from vlm_gauntlet.leaderboard.left_out import CLAIMS, METHODS, MINI_CLAIMS, TRAI
 from .console import table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from vlm_gauntlet.fixtures.records import Outcome
     from vlm_gauntlet.leaderboard.mini_verdicts import Repeat
     from vlm_gauntlet.leaderboard.verdicts import Verdict
     from vlm_gauntlet.methods.claims import Claim
@@ -25,6 +28,7 @@ app = typer.Typer(
 )
 Json = Annotated[bool, typer.Option("--json", help="one JSON array")]
 Outcomes = Annotated[Path, typer.Option(help="folder of outcomes")]
+J = TypeVar("J", bound="Verdict | Repeat")
 Pick = Annotated[str | None, typer.Option(help="only this one")]
 
 
@@ -102,10 +106,9 @@ def verdicts(
     """
     from vlm_gauntlet.leaderboard.mini_verdicts import mini_verdicts
     from vlm_gauntlet.leaderboard.verdicts import verdicts as judge
-    from vlm_gauntlet.suites.journal import Journal
     from vlm_gauntlet.suites.mini_claims import mini_claims, parts
 
-    run = Journal(outcomes).outcomes()
+    run = _sound(outcomes)
     if mini:
         if method in parts().unusable:
             parts().get(method, "--method")
@@ -122,6 +125,17 @@ def verdicts(
     _exit_if_incomplete([*left_out(*kinds, own=True), *unable])
 
 
+def _sound(folder: Path) -> "Sequence[Outcome]":
+    """The outcomes that data and code here may have made; the others are named with the reason, and not taken."""
+    from vlm_gauntlet.leaderboard.evidence import gather
+    from vlm_gauntlet.suites.known_here import KnownHere
+
+    found = gather(folder, KnownHere())
+    for reason, names in (*found.reasons, *found.unranked_reasons):
+        typer.echo(f"not taken: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {reason}", err=True)
+    return found.sound
+
+
 def _exit_if_incomplete(lost: list[LeftOut]) -> None:
     """A judgement on what could be read is no judgement on the whole: it must not look green."""
     if lost:
@@ -130,36 +144,35 @@ def _exit_if_incomplete(lost: list[LeftOut]) -> None:
 
 
 def _show_verdicts(found: "dict[str, Verdict]", as_json: bool) -> None:
-    if as_json:
-        shown = [
-            {"claim": v.claim, "verdict": v.word, "reason": v.reason, "q": v.q, "command": v.command,
-             "near": [{"outcome": m.outcome.cell.id, "differs": [str(d) for d in m.differences]} for m in v.near]}
-            for v in found.values()
-        ]  # fmt: skip
-        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
-        return
-    tested = [v for v in found.values() if v.comparison]
-    if tested:
-        table([[v.claim, v.word, v.reason] for v in tested], ["claim", "verdict", "reason"])
-    if reasons := Counter((v.word, v.reason) for v in found.values() if not v.comparison):
-        table([[*key, n] for key, n in reasons.most_common()], ["verdict", "reason", "claims"])
+    def more(v: "Verdict") -> dict[str, object]:
+        near = [{"outcome": m.outcome.cell.id, "differs": [str(d) for d in m.differences]} for m in v.near]
+        return {"q": v.q, "command": v.command, "near": near}
+
+    _show([(v, v.comparison is not None) for v in found.values()], more, ("claim", "verdict", "claims"), as_json)
 
 
 def _show_repeats(found: "dict[str, Repeat]", as_json: bool) -> None:
+    def more(r: "Repeat") -> dict[str, object]:
+        return {"n": r.n, "flipped": r.flipped, "q": r.q, "command": r.command}
+
+    _show([(r, r.n > 0) for r in found.values()], more, ("frozen outcome", "now", "frozen outcomes"), as_json)
+    if not as_json and (compared := [r for r in found.values() if r.n]):
+        typer.echo(f"{sum(r.word == 'unchanged' for r in compared)} of {len(compared)} unchanged")
+
+
+def _show(
+    found: "list[tuple[J, bool]]", more: "Callable[[J], dict[str, object]]", names: tuple[str, str, str], as_json: bool
+) -> None:
+    """What was compared one by one, the rest counted by reason; as JSON all of it, with `more` of each."""
+    one, word, many = names
     if as_json:
-        shown = [
-            {"claim": r.claim, "verdict": r.word, "reason": r.reason, "n": r.n, "flipped": r.flipped, "q": r.q,
-             "command": r.command}
-            for r in found.values()
-        ]  # fmt: skip
+        shown = [{"claim": j.claim, "verdict": j.word, "reason": j.reason, **more(j)} for j, _ in found]
         typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
         return
-    compared = [r for r in found.values() if r.n]
-    if compared:
-        table([[r.claim, r.word, r.reason] for r in compared], ["frozen outcome", "now", "reason"])
-        typer.echo(f"{sum(r.word == 'unchanged' for r in compared)} of {len(compared)} unchanged")
-    if reasons := Counter((r.word, r.reason) for r in found.values() if not r.n):
-        table([[*key, n] for key, n in reasons.most_common()], ["now", "reason", "frozen outcomes"])
+    if compared := [[j.claim, j.word, j.reason] for j, is_compared in found if is_compared]:
+        table(compared, [one, word, "reason"])
+    if reasons := Counter((j.word, j.reason) for j, is_compared in found if not is_compared):
+        table([[*key, n] for key, n in reasons.most_common()], [word, "reason", many])
 
 
 @app.command()
@@ -180,10 +193,9 @@ def direction(
     from vlm_gauntlet.leaderboard.direction import directions, t0_of_frozen, t0_of_rows
     from vlm_gauntlet.leaderboard.rows import rows
     from vlm_gauntlet.methods.claims import claims as all_claims
-    from vlm_gauntlet.suites.journal import Journal
     from vlm_gauntlet.suites.mini_claims import mini_claims
 
-    ours = t0_of_rows(rows(Journal(outcomes).outcomes())) if outcomes else t0_of_frozen(mini_claims())
+    ours = t0_of_rows(rows(_sound(outcomes))) if outcomes else t0_of_frozen(mini_claims())
     found = directions(ours, all_claims())
     if as_json:
         typer.echo(json.dumps([{**asdict(d), "eps": str(d.eps), "real_eps": str(d.real_eps)} for d in found], indent=1))
@@ -206,13 +218,12 @@ def freeze(outcomes: Outcomes = Path("outcomes")) -> None:
     Example: gauntlet run --tier fast && gauntlet claims freeze
     """
     from vlm_gauntlet.fixtures.errors import GauntletError
-    from vlm_gauntlet.suites.journal import Journal
     from vlm_gauntlet.suites.mini_claims import freeze as write
 
-    if not (run := Journal(outcomes).outcomes()):
+    if not (run := _sound(outcomes)):
         raise GauntletError(
-            f"no outcomes in {outcomes}/", expected="one JSON file a finished cell", where="--outcomes",
-            fix=f"gauntlet run --tier fast --outcomes {outcomes}",
+            f"no outcomes in {outcomes}/ that can be taken", expected="one JSON file a finished cell",
+            where="--outcomes", fix=f"gauntlet run --tier fast --outcomes {outcomes}",
         )  # fmt: skip
     for path in write(run):
         typer.echo(str(path))
