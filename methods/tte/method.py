@@ -55,10 +55,17 @@ class TTE(Defence):
         height, width = images.shape[-2:]
         pad_h, pad_w = round(self.padding * height), round(self.padding * width)
         padded = F.pad(images, (pad_w, pad_w, pad_h, pad_h))
-        crops = [images]
+        upright, mirrored = [images], [images.flip(-1)]
         for down, right in self.offsets:
-            # Whole places 0..2 pad, each equally likely; min() keeps an offset of 1.0 in the image.
-            top, left = (min(int(u * (2 * p + 1)), 2 * p) for u, p in ((down, pad_h), (right, pad_w)))
-            crops.append(padded[..., top : top + height, left : left + width])
-        upright = torch.stack(crops)
-        return torch.cat([upright, upright.flip(-1)])
+            top, left = self._place(down, pad_h), self._place(right, pad_w)
+            upright.append(padded[..., top : top + height, left : left + width])
+            if self.deviations["mirror"] == "image":  # padding is alike on both sides: flipped after it or before
+                mirrored.append(padded.flip(-1)[..., top : top + height, left : left + width])
+            else:
+                mirrored.append(upright[-1].flip(-1))
+        return torch.stack(upright + mirrored)
+
+    def _place(self, share: float, pad: int) -> int:
+        """An offset as a whole place: 0..2 pad, each equally likely; in the code the last one is never drawn."""
+        last = 2 * pad if self.deviations["offsets"] == "all" else max(2 * pad - 1, 0)
+        return min(int(share * (last + 1)), last)  # min() keeps a share of 1.0 in the image

@@ -31,6 +31,38 @@ def test_late_binding_makes_one_crop_of_four(tiny_backbone: Backbone, images: Te
     assert all(torch.equal(view, meant[-1]) for view in made)
 
 
+@pytest.mark.parametrize(
+    ("mirror", "row"),
+    [("crop", [0, 8, 7, 6, 5, 4, 3, 2]), ("image", [7, 6, 5, 4, 3, 2, 1, 0])],
+)
+def test_a_crop_is_mirrored_or_the_mirrored_image_is_cropped(
+    mirror: str, row: list[int], tiny_backbone: Backbone
+) -> None:
+    """The row 1..8, padded to 0 1 .. 8 0, cropped at 2: 2 .. 8 0. Its mirror image; or 0 8 .. 1 0 cropped at 2."""
+    defence = TTE(tiny_backbone, {"mirror": mirror})
+    defence.offsets = ((0.5, 0.99),)
+    views = defence.views(torch.arange(1.0, 9.0).expand(1, 3, 8, 8))[:, 0, 0, 3]
+    assert views.int().tolist() == [[*range(1, 9)], [2, 3, 4, 5, 6, 7, 8, 0], [*range(8, 0, -1)], row]
+
+
+@pytest.mark.parametrize(("offsets", "last"), [("all", 8), ("last-left-out", 7)])
+def test_the_code_never_draws_the_last_offset(offsets: str, last: int, tiny_backbone: Backbone) -> None:
+    """4 pixels of padding around 32: nine places for a crop, of which numpy.random.randint(8) gives eight."""
+    defence = TTE(tiny_backbone, {"offsets": offsets})
+    assert sorted({defence._place(i / 1000, 4) for i in range(1001)}) == list(range(last + 1))
+    assert defence._place(1.0, 0) == 0
+    defence.offsets = ((1.0, 1.0),)
+    corner = defence.views(torch.ones(1, 3, 32, 32))[1, 0, 0]
+    assert corner.sum() == (32 - (last - 4)) ** 2 and corner[0, 0] == 1
+
+
+def test_as_coded_is_one_crop_and_one_of_the_mirrored_image(tiny_backbone: Backbone, images: Tensor) -> None:
+    defence = TTE(tiny_backbone, {d.name: d.as_coded for d in TTE.card.deviations})
+    views, other = defence.views(images), defence.views(images.flip(-1))
+    assert torch.equal(views[6:], views[6:7].expand(4, -1, -1, -1, -1))
+    assert torch.equal(views[6], other[1]) and not torch.equal(views[6], views[1].flip(-1))
+
+
 def test_every_place_of_a_crop_is_equally_likely(tiny_backbone: Backbone) -> None:
     """Places 0..4 at 16 px: a fifth of evenly spread offsets falls on each, the outermost ones too."""
     defence = TTE(tiny_backbone)
