@@ -31,8 +31,8 @@ def worst_images(
         images: clean, in [0,1].
         keys: one a sample; the start depends on them alone.
         budget: eps, steps, step size.
-        accumulate: where official code lets the attack's `backward()` add to the parameters' gradients too (TeCoA):
-            the share of the batch that these images are. None: nothing is added.
+        accumulate: lets the attack's `backward()` add to the parameters' gradients too, as TeCoA's code would without
+            its loss scaler: the share of the batch that these images are. None: nothing is added.
     """
     eps, step_size = float(budget.eps), float(budget.step_size)
     if eps == 0:

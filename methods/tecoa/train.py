@@ -16,7 +16,8 @@ from .losses import text_guided
 class TeCoATraining(TowerTraining):
     """The whole image tower, on adversarial images alone.
 
-    The deviation `attack_gradients=accumulated`: `backward()` inside the attack also adds to the step's gradients.
+    The deviation `attack_gradients=accumulated`: `backward()` inside the attack also adds to the step's gradients, as
+    the official loop would without its loss scaler.
     """
 
     terms = ("adversarial",)

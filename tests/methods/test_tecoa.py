@@ -57,6 +57,33 @@ def test_isolated_attack_leaves_the_parameters_gradients_alone(
     assert all(p.grad is None for p in tiny_backbone.parameters())
 
 
+def test_the_code_is_isolated_because_its_scaler_divides_what_the_attack_left(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    """Step = (65536 real + left) / 65536: what the attack left is a 65536th of the step, not a part as large."""
+    (switch,) = (d for d in TeCoA.card.deviations if d.name == "attack_gradients")
+    assert switch.as_coded == "isolated"
+    batch, steps, left = Batch({"images": images, "labels": LABELS}, KEYS), {}, {}
+    for choice in ("isolated", "accumulated"):
+        training = training_of(tiny_backbone, prompts, attack_gradients=choice)
+        optimiser = torch.optim.SGD(training.weights.values(), lr=1.0)
+        scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+        loss = training.loss(batch, phase())["adversarial"]
+        left[choice] = flat(training)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimiser)
+        steps[choice] = flat(training)
+    assert left["accumulated"].norm() > 0.2 * steps["isolated"].norm() and left["isolated"].norm() == 0
+    assert torch.allclose(steps["accumulated"], steps["isolated"] + left["accumulated"] / 65536, rtol=1e-4, atol=1e-7)
+    assert (steps["accumulated"] - steps["isolated"]).norm() < 1e-4 * steps["isolated"].norm()
+
+
+def flat(training: TeCoATraining) -> Tensor:
+    """The gradients of all weights as one vector; of a weight without one, zero."""
+    return torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten().clone()
+                      for p in training.weights.values()])  # fmt: skip
+
+
 def test_deviations_change_the_recipe(tmp_path: Path, job_of: Callable[..., TrainingJob]) -> None:
     chosen = {"learning_rate": "parser-default", "training_budget": "parser-default"}
     plain, coded = (job_of("tecoa", tmp_path, deviations=d).recipe.phases[0] for d in ({}, chosen))
