@@ -76,5 +76,6 @@ class HedgeDefense(Defence):
         return moved
 
     def _start(self, images: Tensor) -> Tensor:
-        """A random point of the ball and [0,1] for each image."""
-        return project(images + self.draws.uniform(images, -self.eps, self.eps), images, norm="linf", eps=self.eps)
+        """A random point of the ball for each image; in [0,1], unless the code is followed."""
+        start = images + self.draws.uniform(images, -self.eps, self.eps)
+        return start if self.deviations["start"] == "free" else project(start, images, norm="linf", eps=self.eps)

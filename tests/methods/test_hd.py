@@ -26,6 +26,20 @@ def test_one_step_by_hand(tiny_backbone: Backbone, images: Tensor, prompts: Prom
     assert torch.allclose(hedged(HedgeDefense(tiny_backbone, steps=1), images, prompts), by_hand, atol=1e-6)
 
 
+def test_the_start_is_clipped_or_as_coded_free(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
+    """At a black and a white pixel half of the noise leaves [0,1]; after one step both starts are back in the box."""
+    edges, noise = images.round(), Draws(KEYS, 1).uniform(images, -8 / 255, 8 / 255)
+    seen, moved = [], []
+    for choice in ("box", "free"):
+        defence = HedgeDefense(tiny_backbone, {"start": choice}, steps=0)
+        seen.append(hedged(defence, edges, prompts))
+        moved.append(hedged(HedgeDefense(tiny_backbone, {"start": choice}, steps=1), edges, prompts))
+    assert torch.equal(seen[1], edges + noise) and torch.allclose(seen[0], (edges + noise).clamp(0, 1), atol=1e-6)
+    outside = (seen[1] < 0) | (seen[1] > 1)
+    assert 0.4 < outside.float().mean() < 0.6 and (seen[0] - seen[1])[~outside].abs().max() < 1e-6
+    assert all(end.min() >= 0 and end.max() <= 1 for end in moved)
+
+
 def test_it_stays_in_its_ball_and_its_box(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
     edges = images.round()
     moved = hedged(HedgeDefense(tiny_backbone), edges, prompts)
