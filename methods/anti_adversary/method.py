@@ -25,7 +25,8 @@ class AntiAdversary(Defence):
 
     Args:
         steps: K.
-        step_size: alpha in [0,1] pixels; default: what the deviation `step_size` names.
+        step_size: alpha, in [0,1] pixels or in the space that the deviation `space` names; default: what the
+            deviation `step_size` names.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class AntiAdversary(Defence):
             answer = logits.detach().argmax(1) if answer is None else answer  # of x itself: the first pass
             return F.cross_entropy(logits, answer, reduction="sum")
 
+        # A step of alpha in (x - mean) / std is one of alpha std in x: std > 0 leaves the gradient's sign.
+        step = self.step_size * (self.backbone.std if self.deviations["space"] == "normalised" else 1)
         for _ in range(self.steps):
             gradient = gradient_at(doubt, moved, unroll=unroll)
-            moved = moved - self.step_size * soft_sign(gradient)
+            moved = moved - step * soft_sign(gradient)
             if self.deviations["clip"] == "box":
                 moved = moved.clamp(0, 1)
         return moved

@@ -1,5 +1,8 @@
 """Anti-adversary against its formula: sign steps down the cross-entropy of the model's own answer."""
 
+import copy
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +20,27 @@ def test_one_step_by_hand(tiny_backbone: Backbone, images: Tensor, prompts: Prom
     free = AntiAdversary(tiny_backbone, {"clip": "none"}, steps=1)
     assert torch.equal(free.moved(images, prompts), by_hand)
     assert torch.equal(AntiAdversary(tiny_backbone, steps=1).moved(images, prompts), by_hand.clamp(0, 1))
+
+
+def test_alpha_moves_pixels_or_as_coded_what_the_network_takes(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    """The official wrapper: z = (x - mean) / std; z - 0.15 sign(gradient at z). In pixels that is 0.15 std."""
+    mean, std = torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1), torch.tensor([0.2, 0.25, 0.5]).view(1, 3, 1, 1)
+    backbone = copy.copy(tiny_backbone)
+    backbone._buffers = dict(tiny_backbone._buffers, mean=mean, std=std)
+    inner = ((images - mean) / std).requires_grad_()
+    logits = backbone(inner * std + mean, prompts)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(logits, logits.argmax(1), reduction="sum"), inner)
+    by_hand = (inner - 0.15 * gradient.sign()) * std + mean
+    coded, ours = (
+        AntiAdversary(backbone, {"clip": "none", "space": s}, steps=1).moved(images, prompts) - images
+        for s in ("normalised", "pixels")
+    )
+    assert torch.allclose(coded, by_hand - images, atol=1e-5)
+    lengths = [0.15 * 0.2, 0.15 * 0.25, 0.15 * 0.5]
+    assert coded.abs().amax((0, 2, 3)).tolist() == pytest.approx(lengths, abs=1e-5)
+    assert ours.abs().amax((0, 2, 3)).tolist() == pytest.approx([0.15] * 3, abs=1e-5)
 
 
 def test_it_makes_the_model_surer_of_its_first_answer(
