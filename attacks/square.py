@@ -16,6 +16,7 @@ from vlm_gauntlet.fixtures.draws import Draws
 
 from .balls import project
 from .base import STRICT, Attack, AttackInfo, Run
+from .gradients import UNSTATED
 from .losses import margin
 
 # Queries, of 10,000, at which the squares shrink to half their area (the official schedule).
@@ -30,6 +31,8 @@ class Square(Attack):
         queries: calls of the victim, the start included.
         p: fraction of the picture's area that the first squares cover.
         stretched: the schedule, written for 10,000 queries, is stretched to `queries`; AutoAttack runs its first part.
+        places: where a square may lie: at all places of the picture, or `as_published`, where the draw of the official
+            code is one short and no square touches the last row or column.
     """
 
     info = AttackInfo(
@@ -42,6 +45,7 @@ class Square(Attack):
     queries: Annotated[int, Field(ge=0, json_schema_extra={"reported": "steps"})] = 1000
     p: float = 0.8
     stretched: bool = True
+    places: Annotated[Literal["all", "as_published"], Field(json_schema_extra=UNSTATED)] = "all"
     loss: Literal["margin"] = "margin"
     selection: Literal["any-iterate"] = "any-iterate"
     random_start: Literal[True] = True
@@ -77,12 +81,17 @@ class Square(Attack):
         place = draws.uniform(clean.new_empty(count, 2), 0, 1)
         colours = draws.uniform(clean.new_empty(count, channels), -1, 1).sign()[:, :, None, None]
         rows, columns = (
-            torch.arange(room, device=clean.device) - (place[:, axis, None] * (room - side + 1)).floor()
+            torch.arange(room, device=clean.device) - (place[:, axis, None] * self._places(room, side)).floor()
             for axis, room in enumerate((height, width))
         )
         inside = ((rows >= 0) & (rows < side))[:, None, :, None] & ((columns >= 0) & (columns < side))[:, None, None, :]
         proposed = torch.where(inside, clean + self.eps * colours, best)
         return project(proposed, clean, norm=self.norm, eps=self.eps)
+
+    def _places(self, room: int, side: int) -> int:
+        """How many places a square of this side has along `room` pixels; the official draw leaves out the last."""
+        places = room - side + 1
+        return places if self.places == "all" else max(places - 1, 1)
 
     def _side(self, query: int, height: int, width: int) -> int:
         """Side of the square at a query: p halves at the schedule's points."""

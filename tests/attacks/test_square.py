@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from vlm_gauntlet.attacks import autoattack
 from vlm_gauntlet.attacks.base import Plain
 from vlm_gauntlet.attacks.square import HALVINGS, Square
+from vlm_gauntlet.fixtures.draws import Draws
 
 KEYS = tuple(range(40))
 Toy = tuple[nn.Module, Tensor, Tensor]
@@ -21,7 +22,22 @@ def test_it_breaks_more_with_more_queries_and_keeps_its_budget(toy: Toy) -> None
     assert (many.images - images).abs().max() <= 0.1 + 1e-6
 
 
-def test_as_strong_as_the_official_one(toy: Toy) -> None:
+@pytest.mark.parametrize(("places", "reached"), [("all", 6), ("as_published", 5)])
+def test_as_published_no_square_touches_the_last_row_or_column(places: str, reached: int) -> None:
+    """6 pixels and a side of 2 (p = 4/36, before the first halving): tops 0..4, the official draw gives 0..3."""
+    attack = Square("linf", 0.1, queries=10_000, p=4 / 36, places=places)
+    clean = torch.full((400, 3, 6, 6), 0.5)
+    proposed = attack._propose(clean, clean, Draws(tuple(range(400)), 1), 1)
+    touched = (proposed != clean).all(1)
+    assert touched.sum((1, 2)).tolist() == [4] * 400
+    for axis in (1, 2):
+        assert (touched.any(axis).sum(0) > 0).tolist() == [i < reached for i in range(6)]
+    everywhere = Square("linf", 0.1, queries=10_000, p=1.0, places=places)
+    assert (everywhere._propose(clean, clean, Draws(tuple(range(400)), 1), 1) != clean).all(), "one place is left"
+
+
+@pytest.mark.parametrize("places", ["all", "as_published"])
+def test_as_strong_as_the_official_one(places: str, toy: Toy) -> None:
     square = pytest.importorskip(autoattack.library.__name__.rpartition(".")[0] + ".square")
     model, images, labels = toy
     official = square.SquareAttack(
@@ -33,12 +49,12 @@ def test_as_strong_as_the_official_one(toy: Toy) -> None:
         device=torch.device("cpu"),
         resc_schedule=True,
     )
-    # The official draw of a place never reaches the last row and column, which on 4 x 4 pixels is half the picture.
-    official.random_int = lambda low=0, high=1, shape=(1,): torch.randint(int(low), int(high) + 1, tuple(shape))
+    if places == "all":  # the official draw of a place without its last row and column: half the picture of 4 x 4
+        official.random_int = lambda low=0, high=1, shape=(1,): torch.randint(int(low), int(high) + 1, tuple(shape))
     with torch.no_grad(), torch.random.fork_rng():
         theirs = int((model(official.perturb(images, labels)).argmax(1) == labels).sum())
-    ours = int((~Square("linf", 0.1, queries=300)(Plain(model), images, labels, KEYS).success).sum())
-    assert abs(ours - theirs) <= 4
+    ours = Square("linf", 0.1, queries=300, places=places)(Plain(model), images, labels, KEYS)
+    assert abs(int((~ours.success).sum()) - theirs) <= 4
 
 
 def test_a_masked_gradient_does_not_stop_it(toy: Toy) -> None:
