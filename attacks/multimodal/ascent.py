@@ -29,6 +29,7 @@ class PairAscent(Attack):
     Args:
         steps: gradient steps.
         step_size: length of a step, as a fraction of eps.
+        random_start: uniform in the ball; `one-sided`: in [0, eps] alone, as Co-Attack's code has it.
         text: how class prompts are attacked, where a classifier is attacked; captions have rules of their own.
     """
 
@@ -39,7 +40,7 @@ class PairAscent(Attack):
 
     steps: Annotated[int, Field(ge=0)] = 10
     step_size: Number = Fraction(1, 4)
-    random_start: Literal[True] = True
+    random_start: Literal[True, "one-sided"] = True
     selection: Literal["final"] = "final"
     restarts: Literal[1] = 1
     reduction: Literal["sum"] = "sum"
@@ -99,7 +100,8 @@ class PairAscent(Attack):
             )  # fmt: skip
         with torch.no_grad():
             clean = victim.features(run.images)
-        noise = Draws(run.keys).uniform(run.images, -self.eps, self.eps)
+        lowest = 0.0 if self.random_start == "one-sided" else -self.eps
+        noise = Draws(run.keys).uniform(run.images, lowest, self.eps)
         images = run.previous = project(run.images + noise, run.images, norm=self.norm, eps=self.eps)
         for step in range(self.steps):
             view, draws = images, Draws(run.keys, call=step + 1)

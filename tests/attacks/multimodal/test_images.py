@@ -75,6 +75,18 @@ def test_co_attack_is_the_sum_of_its_two_distances(victim: Paired, images: Tenso
         torch.testing.assert_close(value, own + alpha * cross)
 
 
+def test_it_starts_in_the_whole_ball_or_as_coded_above_the_image(victim: Paired, images: Tensor) -> None:
+    """delta ~ U(0, eps) in the code: with no step, never below the clean image, and eps / 2 above it on average."""
+    grey = images / 2 + 0.25
+    whole, above = (
+        CoAttack("linf", EPS, steps=0, random_start=start)(victim, grey, LABELS, KEYS).images - grey
+        for start in (True, "one-sided")
+    )
+    assert -EPS - 1e-6 <= whole.min() < -0.9 * EPS and whole.mean().abs() < 0.1 * EPS
+    assert above.min() >= -1e-6 and 0.45 * EPS < above.mean() < 0.55 * EPS and above.max() <= EPS + 1e-6
+    torch.testing.assert_close(above, (whole + EPS) / 2)  # the same draws, on half the length
+
+
 def test_with_alpha_0_the_sentences_do_not_matter(victim: Paired, images: Tensor) -> None:
     others = Paired(victim.tower, -victim.guides, victim.decide)
     for alpha, same in ((0.0, True), (3.0, False)):
