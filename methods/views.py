@@ -18,6 +18,7 @@ from .augmix import Mixes, draw_mixes
 
 VIEWS = 64
 SCALE, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # assumed: the defaults of torchvision's RandomResizedCrop
+FIXED_POINT = 2**22  # PIL resizes 8-bit pictures with weights in whole parts of this
 AT_ONCE = 64  # views in the image encoder at a time: bounds the memory
 
 
@@ -29,11 +30,13 @@ class Views:
         boxes: [B, N - 1, 4] top, left, height, width of the crops, in whole pixels.
         mirrored: [B, N - 1] bool.
         mixes: what AugMix does to the crops, if anything.
+        eight_bit: crops are rounded to 8 bits, as PIL does it, before AugMix sees them.
     """
 
     boxes: Tensor
     mirrored: Tensor
     mixes: Mixes | None = None
+    eight_bit: bool = False
 
     def __getitem__(self, samples: slice) -> "Views":
         return self._part(samples, slice(None))
@@ -44,7 +47,7 @@ class Views:
 
     def _part(self, samples: slice, crops: slice) -> "Views":
         mixes = None if self.mixes is None else self.mixes.part(samples, crops)
-        return Views(self.boxes[samples, crops], self.mirrored[samples, crops], mixes)
+        return Views(self.boxes[samples, crops], self.mirrored[samples, crops], mixes, self.eight_bit)
 
     @property
     def count(self) -> int:
@@ -55,16 +58,22 @@ class Views:
         """Images [B, 3, H, W] in [0,1] -> views [B, N, 3, size, size], differentiable.
 
         A crop is resized by two matrices, one for its rows and one for its columns: the linear filter of
-        torchvision (antialiased where it shrinks), for all views at once. Eight-bit rounding is left out.
+        torchvision (antialiased where it shrinks), for all views at once.
         """
         batch, channels, height, width = images.shape
-        top, left, rows, columns = (side[..., None] for side in self.boxes.unbind(-1))
+        boxes = self.boxes.double() if self.eight_bit else self.boxes  # in which PIL's whole numbers are exact
+        top, left, rows, columns = (side[..., None] for side in boxes.unbind(-1))
         down = _linear_filter(top, rows, height, size)
         across = _linear_filter(left, columns, width, size)
         across = torch.where(self.mirrored[..., None, None], across.flip(-2), across)
-        flat = images.transpose(1, 2).reshape(batch, height, channels * width)
-        shorter = (down.flatten(1, 2) @ flat).view(-1, size * channels, width)
-        crops = (shorter @ across.flatten(0, 1).mT).view(batch, -1, size, channels, size).transpose(2, 3)
+        if self.eight_bit:
+            down, across = ((weights * FIXED_POINT + 0.5).floor() / FIXED_POINT for weights in (down, across))
+            narrower = _rounded((255 * images).double().flatten(1, 2)[:, None] @ across.mT)  # [B, N - 1, 3 H, size]
+            crops = _rounded(down[:, :, None] @ narrower.view(batch, -1, channels, height, size)).float() / 255
+        else:
+            flat = images.transpose(1, 2).reshape(batch, height, channels * width)
+            shorter = (down.flatten(1, 2) @ flat).view(-1, size * channels, width)
+            crops = (shorter @ across.flatten(0, 1).mT).view(batch, -1, size, channels, size).transpose(2, 3)
         if self.mixes is not None:
             crops = self.mixes.apply(crops)
         if (height, width) != (size, size):  # as the backbone itself does
@@ -72,7 +81,9 @@ class Views:
         return torch.cat([images[:, None], crops], dim=1)
 
 
-def draw_views(images: Tensor, draws: Draws, count: int = VIEWS, *, augmix: bool = False) -> Views:
+def draw_views(
+    images: Tensor, draws: Draws, count: int = VIEWS, *, augmix: bool = False, eight_bit: bool = False
+) -> Views:
     """Draws random resized crops and flips for images [B, 3, H, W], as torchvision does, and AugMix if asked for.
 
     Of ten proposals the first that fits the image counts; where none does, the whole image (cut to the ratio).
@@ -91,7 +102,8 @@ def draw_views(images: Tensor, draws: Draws, count: int = VIEWS, *, augmix: bool
     whole = _whole_image(height, width)
     found = fits.any(-1, keepdim=True)
     boxes = torch.where(found, torch.stack([top, left, rows, columns], -1), whole.to(like))
-    return Views(boxes, mirror[..., 0] < 0.5, draw_mixes(images, draws, count - 1) if augmix else None)
+    mixes = draw_mixes(images, draws, count - 1) if augmix else None
+    return Views(boxes, mirror[..., 0] < 0.5, mixes, eight_bit)
 
 
 def view_features(backbone: Backbone, images: Tensor, views: Views, through: int | None = None) -> Tensor:
@@ -158,6 +170,11 @@ def _linear_filter(start: Tensor, length: Tensor, pixels: int, size: int) -> Ten
     inside = (middles > start[..., None]) & (middles < (start + length)[..., None])
     weights = weights * inside
     return weights / weights.sum(-1, keepdim=True)
+
+
+def _rounded(values: Tensor) -> Tensor:
+    """To whole numbers, halves upwards, as PIL rounds after each of its two passes; to an attacker the identity."""
+    return (values.detach() + 0.5).floor() + (values - values.detach())  # adds an exact zero: whole numbers stay whole
 
 
 def _whole_image(height: int, width: int) -> Tensor:

@@ -22,6 +22,7 @@ from .apart import Apart
 from .attacking import OUTSIDE
 from .described import Described, described
 from .keys import attack_code, cell_code
+from .retrieval import retrieval_code
 from .retrieval_records import RetrievalCell
 from .runnable import protocols_named
 from .sources import sources
@@ -111,6 +112,10 @@ class KnownHere:
                 found["method_digest"] = self._told(label, "built", backbone)
         return found
 
+    def retrieval_code(self, label: str, backbone: str, attack: str) -> str:
+        """Digest of the code that a retrieval evaluation of a known method runs."""
+        return self._told(label, "retrieval", backbone, attack)
+
     @cache  # noqa: B019 - one object a command
     def _told(self, label: str, what: str, *about: object) -> str:
         """A digest of a known method; of one from outside from a process of its own."""
@@ -134,6 +139,10 @@ class Digests:
     def code(self, backbone: str) -> str:
         """Of the code of method and scoring."""
         return cell_code(self.chosen, backbone)
+
+    def retrieval(self, backbone: str, attack: str) -> str:
+        """Of the code of a retrieval evaluation."""
+        return retrieval_code(self.chosen, backbone, attack)
 
     def built(self, backbone: str) -> str:
         """Of the method as built on a backbone."""

@@ -10,7 +10,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 
 from .known_here import KnownHere, differing
 from .plausible import DIGESTS, Doubt
-from .retrieval import is_tower, retrieval_code
+from .retrieval import is_tower
 from .retrieval_records import RetrievalOutcome
 
 
@@ -94,7 +94,7 @@ def _code(outcome: RetrievalOutcome, here: KnownHere) -> Iterator[Doubt]:
         yield Doubt("unknown here", f"backbone {cell.backbone!r} is not known here")
     known = here.loaded(cell.method, cell.backbone)
     if cell.attack in RECIPES:
-        known |= {"code_digest": retrieval_code(chosen, cell.backbone, cell.attack)}
+        known |= {"code_digest": here.retrieval_code(cell.method, cell.backbone, cell.attack)}
     with suppress(UnavailableError):
         known |= {"text_source_digest": build_source(cell.text).digest}
     for name in differing(cell, known):

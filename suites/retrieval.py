@@ -31,7 +31,7 @@ from vlm_gauntlet.methods.registry import Method, from_outside, method
 
 from .apart import Apart, Limits
 from .attacking import OUTSIDE
-from .described import described
+from .described import Described, described
 from .keys import method_roots, with_architecture
 from .maker import maker_here
 from .recall import Ranks, ranks
@@ -152,7 +152,7 @@ def retrieval_code(chosen: Method, backbone: str, attack: str) -> str:
     return with_architecture(code_digest(roots), backbone)
 
 
-def is_tower(chosen: Method) -> bool:
+def is_tower(chosen: Method | Described) -> bool:
     """Whether a method is an image tower and nothing else, which retrieval takes features of."""
     return chosen.card.paradigm == "undefended" or chosen.offers("tuned_backbone")
 

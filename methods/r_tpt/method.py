@@ -85,7 +85,7 @@ class RTPT(Defence):
         if self.deviations["quantise"] == "trunc":
             images = identity_backward(lambda x: x.mul(255).floor() / 255, images)
         count, augmix = int(self.deviations["views"]), self.deviations["augmix"] == "chains"
-        views = draw_views(images, self.draws, count, augmix=augmix)
+        views = draw_views(images, self.draws, count, augmix=augmix, eight_bit=self.deviations["crops"] == "8-bit")
         features = view_features(self.backbone, images, views, self.attack_views)
         text = tuned_text_features(
             self.backbone, prompts, features, mean_entropy, share=self.share, lr=self.lr, unroll=unroll

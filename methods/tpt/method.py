@@ -54,7 +54,7 @@ class TPT(Defence):
 
     def _answer(self, images: Tensor, prompts: PromptSet, *, unroll: bool) -> Tensor:
         count, augmix = int(self.deviations["views"]), self.deviations["augmix"] == "chains"
-        views = draw_views(images, self.draws, count, augmix=augmix)
+        views = draw_views(images, self.draws, count, augmix=augmix, eight_bit=self.deviations["crops"] == "8-bit")
         # Without the step in the graph only the image itself, view 0, matters to the gradient.
         features = view_features(self.backbone, images, views, self.attack_views if unroll else 1)
         text = tuned_text_features(

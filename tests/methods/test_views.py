@@ -1,16 +1,23 @@
 """Views: torchvision's crops in one go, streams of their own, gradients, entropies and who is most certain."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import resized_crop
+from torchvision.transforms.v2.functional import pil_to_tensor, resized_crop
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.draws import Draws
+from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.methods.r_tpt.method import RTPT
+from vlm_gauntlet.methods.tpt.method import TPT
 from vlm_gauntlet.methods.views import Views, draw_views, entropy, most_certain, pick, view_features
 
 KEYS = tuple(range(6))
+plain = Views.render
 
 
 def drawn(images: Tensor, count: int = 64, keys: tuple[int, ...] = KEYS) -> Views:
@@ -27,6 +34,61 @@ def test_a_crop_is_torchvisions(images: Tensor, size: int) -> None:
             crop = resized_crop(images[b], top, left, rows, columns, [size, size], antialias=True)
             expected = crop.flip(-1) if views.mirrored[b, n] else crop
             assert torch.allclose(rendered[b, n + 1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 9, 31])
+def test_a_crop_of_8_bits_is_pils(images: Tensor, size: int) -> None:
+    """Pixel for pixel. Two passes one by one: Pillow 13 itself takes the rows of some high crops first."""
+    bytes_ = (255 * images).round().to(torch.uint8)
+    views = replace(drawn(images, 12), eight_bit=True)
+    rendered = views.render(bytes_ / 255, size)[:, 1:]
+    for b in range(6):
+        picture = Image.fromarray(bytes_[b].permute(1, 2, 0).numpy())
+        for n in range(11):
+            top, left, rows, columns = map(int, views.boxes[b, n])
+            crop = picture.crop((left, top, left + columns, top + rows))
+            for shape in ((size, rows), (size, size)):
+                crop = crop.resize(shape, Image.Resampling.BILINEAR)
+            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if views.mirrored[b, n] else crop
+            assert torch.equal(rendered[b, n], pil_to_tensor(crop) / 255)
+    plain = drawn(images, 12).render(bytes_ / 255, size)[:, 1:]
+    assert (255 * (plain - rendered).abs() > 0.05).float().mean() > 0.5, "without the switch nothing is rounded"
+    assert 255 * (plain - rendered).abs().max() < 1.01, "two roundings by at most a half each"
+
+
+def test_8_bits_round_the_columns_first_and_then_the_rows() -> None:
+    """[1 3; 0 0] to one pixel: (1 + 3) / 2 = 2 and 0, then 1. Rows first: 0.5 and 1.5, so 1 and 2, then 1.5, so 2.
+
+    Turned, it is the other way round; at once both are 1.
+    """
+    box, mirrored = torch.tensor([[[0.0, 0, 2, 2]]]), torch.tensor([[False]])
+    for pixels, columns_first in (([[1, 3], [0, 0]], 1), ([[1, 0], [3, 0]], 2)):
+        image = torch.tensor(pixels).expand(1, 3, 2, 2) / 255
+        view = Views(box, mirrored, eight_bit=True).render(image, 1)[0, 1]
+        assert (255 * view).flatten().tolist() == [columns_first] * 3
+
+
+def test_8_bits_are_the_identity_to_an_attacker(images: Tensor) -> None:
+    gradients = []
+    for eight_bit in (False, True):
+        inputs = images.clone().requires_grad_()
+        views = replace(drawn(images, 5), eight_bit=eight_bit)
+        gradients += torch.autograd.grad((views.render(inputs, 16) * torch.arange(16.0)).sum(), inputs)
+    assert torch.allclose(*gradients, atol=1e-3) and gradients[0].abs().max() > 1
+
+
+@pytest.mark.parametrize("kind", [TPT, RTPT])
+def test_the_switch_of_a_method_reaches_its_views(
+    kind: type[TPT | RTPT], tiny_backbone: Backbone, images: Tensor, prompts: PromptSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[bool] = []
+    monkeypatch.setattr(
+        Views, "render", lambda views, x, size: rendered.append(views.eight_bit) or plain(views, x, size)
+    )
+    for choice in ("exact", "8-bit"):
+        rendered.clear()
+        kind(tiny_backbone, {"crops": choice})(images[:1], prompts, draws=Draws((0,)))
+        assert set(rendered) == {choice == "8-bit"}
 
 
 def test_view_0_is_the_image(images: Tensor) -> None:
