@@ -19,8 +19,8 @@ def broken_rules(result: Attacked, rules: WordSwap, class_names: Sequence[str]) 
         class_names: what may not be written in, if the rules forbid it.
     """
     broken = ["budget"]
-    for reading in _readings(result, rules.budget):
-        broken = _misplaced(reading, Sentence.read(result.before).words, rules)
+    for reading in _readings(result, rules):
+        broken = _misplaced(reading, Sentence.read(result.before, rules.split).words, rules)
         if not broken:
             break
     if rules.forbid_class_names and injected_names(result.before, result.after, class_names):
@@ -30,14 +30,15 @@ def broken_rules(result: Attacked, rules: WordSwap, class_names: Sequence[str]) 
     return broken
 
 
-def _readings(result: Attacked, budget: int) -> Iterator[dict[int, str]]:
-    """Every way to read `after` as `before` with at most `budget` new words: their places and the words, few first."""
-    sentence = Sentence.read(result.before)
-    for count in range(min(budget, len(sentence.words)) + 1):
+def _readings(result: Attacked, rules: WordSwap) -> Iterator[dict[int, str]]:
+    """Every way to read `after` as `before` with new words within the budget: their places and the words, few first."""
+    sentence = Sentence.read(result.before, rules.split)
+    any_word = _any_word if rules.written == "words" else _anything
+    for count in range(min(rules.budget, len(sentence.words)) + 1):
         for chosen in combinations(range(len(sentence.words)), count):
             parts = [re.escape(sentence.gaps[0])]
             for i, (word, gap) in enumerate(zip(sentence.words, sentence.gaps[1:], strict=True)):
-                parts += [_any_word(word, result.after) if i in chosen else re.escape(word), re.escape(gap)]
+                parts += [any_word(word, result.after) if i in chosen else re.escape(word), re.escape(gap)]
             if match := re.fullmatch("".join(parts), result.after):
                 yield dict(zip(chosen, match.groups(), strict=True))
 
@@ -48,8 +49,13 @@ def _any_word(word: str, text: str) -> str:
     return "(" + "|".join([r"\S+", *(re.escape(pair) for pair in halves if pair in text)]) + ")"
 
 
+def _anything(word: str, text: str) -> str:
+    """Pattern of a phrase, which published code counts as one new word."""
+    return "(.+)"
+
+
 def _misplaced(reading: dict[int, str], words: Sequence[str], rules: WordSwap) -> list[str]:
     """What is wrong with new words at these places."""
     touched = [*reading.values(), *(words[i] for i in reading)]
     places = ["place"] * any(i >= rules.max_length for i in reading)
-    return places + ["stop word"] * any(is_stop_word(word, rules.stop_words) for word in touched)
+    return places + ["stop word"] * any(is_stop_word(word, rules.stop_words, rules.stop_list) for word in touched)

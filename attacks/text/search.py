@@ -51,9 +51,9 @@ def attack_sentence(
             never below the clean sentence's own value.
 
     Raises:
-        ContractError: the source gave something that is not one word.
+        ContractError: the source gave something that is not one word, where nothing else may be written.
     """
-    sentence = clean = Sentence.read(text)
+    sentence = clean = Sentence.read(text, rules.split)
     origin = reader([text])[0]
     distance = DISTANCES[rules.distance]
     score = objective or (lambda features: distance(origin, features))
@@ -80,7 +80,11 @@ def _by_importance(sentence: Sentence, reader: Reader, rules: WordSwap) -> list[
     features = reader([sentence.text, *(sentence.swapped(i, MASK).text for i in range(len(sentence.words)))])
     moved = DISTANCES[rules.distance](features[0], features[1:]).tolist()
     order = sorted(range(len(moved)), key=lambda i: -moved[i])
-    return [i for i in order if i < rules.max_length and not is_stop_word(sentence.words[i], rules.stop_words)]
+    return [i for i in order if i < rules.max_length and not _left_alone(sentence.words[i], rules)]
+
+
+def _left_alone(word: str, rules: WordSwap) -> bool:
+    return is_stop_word(word, rules.stop_words, rules.stop_list)
 
 
 def _allowed(
@@ -88,19 +92,15 @@ def _allowed(
 ) -> list[Sentence]:
     """The sentence with each candidate in place that the rules allow."""
     word, found = sentence.words[position], []
-    for candidate in source(sentence.words, position)[: rules.candidates]:
-        if not is_one_word(candidate, word):
+    offered = source(sentence.words, position)
+    for candidate in offered[: rules.candidates] if rules.combinations == "cut" else offered:
+        if rules.written == "words" and not is_one_word(candidate, word):
             raise ContractError(
                 f"candidate {candidate!r} for the word {word!r}", expected="one word, or this one split by a space",
                 where=type(source).__name__, fix="a source gives words; longer phrases are over the budget",
             )  # fmt: skip
         swap = sentence.swapped(position, candidate)
         banned = rules.forbid_class_names and injected_names(sentence.text, swap.text, class_names)
-        if (
-            candidate != word
-            and not is_stop_word(candidate, rules.stop_words)
-            and not banned
-            and reader.fits(swap.text)
-        ):
+        if candidate != word and not _left_alone(candidate, rules) and not banned and reader.fits(swap.text):
             found.append(swap)
     return found

@@ -15,8 +15,16 @@ class Sentence:
     gaps: tuple[str, ...]
 
     @classmethod
-    def read(cls, text: str) -> "Sentence":
-        """Takes a text apart; `text` puts it together again, letter by letter."""
+    def read(cls, text: str, split: str = "punctuation-apart") -> "Sentence":
+        """Takes a text apart; `text` puts it together again, letter by letter.
+
+        Args:
+            text: the sentence.
+            split: `punctuation-apart`; or `spaces`, where a word is all between two spaces, nothing included.
+        """
+        if split == "spaces":
+            words = text.split(" ")
+            return cls(tuple(words), ("", *(" " for _ in words[1:]), ""))
         found = list(_WORD.finditer(text))
         starts, ends = [m.start() for m in found], [m.end() for m in found]
         gaps = (text[a:b] for a, b in zip([0, *ends], [*starts, len(text)], strict=True))

@@ -88,6 +88,7 @@ def test_autocast_and_a_mean_loss_are_run_as_reported() -> None:
 
 AS_CODED = {
     "source": "masked-lm", "index_shift": "as_coded", "stop_words": "case-sensitive", "forbid_class_names": False,
+    "split": "spaces", "written": "anything", "combinations": "all", "stop_list": "published",
 }  # fmt: skip
 
 

@@ -30,15 +30,18 @@ class MaskedLM:
             the code of Co-Attack, SGA and MMCoA counts pieces from 0 and leaves [CLS] in the model's output.
         top: best tokens that become candidates of a one-piece word.
         max_length: pieces that the model reads, [CLS] and [SEP] included; words beyond get no candidates.
+        written: `words` leaves out what is not one word; `anything` leaves out lone pieces alone, as the code does.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, index_shift: str, top: int, max_length: int) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, *, index_shift: str, top: int, max_length: int, written: str = "words"
+    ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.shift = 1 if index_shift == "corrected" else 0
-        self.top, self.max_length = top, max_length
+        self.top, self.max_length, self.written = top, max_length, written
 
     @classmethod
-    def load(cls, *, index_shift: str, top: int, max_length: int) -> "MaskedLM":
+    def load(cls, *, index_shift: str, top: int, max_length: int, written: str = "words") -> "MaskedLM":
         """The published attack's model, bert-base-uncased, from the local cache alone.
 
         Raises:
@@ -56,7 +59,7 @@ class MaskedLM:
                 fix=f"pip install 'vlm-gauntlet[text]', then once with network: hf download {BERT}",
             ) from error  # fmt: skip
         model.requires_grad_(False).train(False)
-        return cls(model, tokenizer, index_shift=index_shift, top=top, max_length=max_length)
+        return cls(model, tokenizer, index_shift=index_shift, top=top, max_length=max_length, written=written)
 
     @cached_property
     def digest(self) -> str:
@@ -85,6 +88,8 @@ class MaskedLM:
             ]
         spoken = (self.tokenizer.convert_ids_to_tokens(candidate) for candidate in found)
         spelt = dict.fromkeys(self.tokenizer.convert_tokens_to_string(tokens) for tokens in spoken)
+        if self.written == "anything":
+            return [text for text in spelt if "##" not in text and text != words[position]]
         # A lone word piece is no word; a candidate of several words is not one word in place of one.
         return [word for word in spelt if word.isalnum() and word != words[position].lower()]
 

@@ -18,5 +18,7 @@ def build_source(rules: WordSwap) -> Source:
         UnavailableError: its data or weights are not on this machine.
     """
     if rules.source == "masked-lm":
-        return MaskedLM.load(index_shift=rules.index_shift, top=rules.candidates, max_length=rules.max_length)
+        return MaskedLM.load(
+            index_shift=rules.index_shift, top=rules.candidates, max_length=rules.max_length, written=rules.written
+        )
     return WordNet() if rules.source == "wordnet" else Characters()

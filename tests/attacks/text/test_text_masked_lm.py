@@ -1,6 +1,7 @@
 """The masked language model: at which token its predictions are read, pieces, and the real classes of transformers."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from vlm_gauntlet.attacks.text.prompts import attack_prompts
 from vlm_gauntlet.attacks.text.rules import WordSwap
+from vlm_gauntlet.attacks.text.search import MASK, attack_sentence
 from vlm_gauntlet.attacks.text.sources.masked_lm import MaskedLM
 from vlm_gauntlet.attacks.text.sources.registry import build_source
 from vlm_gauntlet.fixtures.backbone import Backbone
@@ -18,16 +20,20 @@ from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-PAIRS = [("red", "crimson"), ("dog", "hound"), ("ball", "sphere"), ("pull", "push"), ("##over", "##down")]
+PAIRS = [
+    ("red", "crimson"), ("dog", "hound"), ("ball", "sphere"), ("pull", "push"), ("##over", "##down"), (".", "!")
+]  # fmt: skip
 VOCABULARY = SPECIAL + [word for pair in PAIRS for word in pair]
 
 
 class Tokens:
-    """A word is its own piece; `pullover` is two."""
+    """A word is its own piece; `pullover` is two, and a full stop is one of its own."""
 
     cls_token_id, sep_token_id = 2, 3
 
     def tokenize(self, word: str) -> list[str]:
+        if word.endswith(".") and word != ".":
+            return [*self.tokenize(word[:-1]), "."]
         return ["pull", "##over"] if word == "pullover" else [word if word in VOCABULARY else "[UNK]"]
 
     def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]:
@@ -59,7 +65,7 @@ class Echo:
         return {"weight": torch.ones(2)}
 
 
-def echo(index_shift: str, **fields: int) -> MaskedLM:
+def echo(index_shift: str, **fields: int | str) -> MaskedLM:
     return MaskedLM(Echo(), Tokens(), index_shift=index_shift, **{"top": 2, "max_length": 30, **fields})
 
 
@@ -74,6 +80,44 @@ def test_the_published_index_reads_the_word_before() -> None:
 def test_a_word_of_two_pieces_gets_combinations_of_them() -> None:
     found = echo("corrected")(("red", "pullover"), 1)
     assert set(found) <= {"pulldown", "pushover", "pushdown"} and "pushdown" in found
+
+
+def test_as_coded_phrases_punctuation_and_special_tokens_are_written_in() -> None:
+    """`##` alone is left out there. Read one token early, `red` is offered what stands at [CLS], and its neighbour."""
+    words, anything = (echo("as_coded", written=w) for w in ("words", "anything"))
+    assert (words(("red", "dog"), 0), anything(("red", "dog"), 0)) == ([], ["[CLS]", "[UNK]"])
+    words, anything = (echo("corrected", written=w) for w in ("words", "anything"))
+    assert (words(("red", "ball."), 1), anything(("red", "ball."), 1)) == (
+        [],
+        ["ball .", "ball !", "sphere .", "sphere !"],
+    )
+    pieces = anything(("red", "pullover"), 1)
+    assert pieces == ["pulldown", "pushover", "pushdown"]
+    assert anything(("##over", "dog"), 0) == [] and anything((".", "dog"), 0) == ["!"]
+
+
+def test_the_first_24_combinations_of_the_best_4_of_each_piece_are_looked_at() -> None:
+    """Of 4 x 4 x 4: 16 that begin with the first piece's best token, and 8 with its second."""
+    found = sorted(echo("corrected")._combined([[5, 6, 7, 8]] * 3))
+    assert [c[0] for c in found] == [5] * 16 + [6] * 8
+    assert found[:5] == [[5, 5, 5], [5, 5, 6], [5, 5, 7], [5, 5, 8], [5, 6, 5]] and found[-1] == [6, 6, 8]
+
+
+@pytest.mark.parametrize(("combinations", "after"), [("cut", "red pushover"), ("all", "red pushdown")])
+def test_combinations_are_cut_to_the_candidates_or_all_tried(combinations: str, after: str) -> None:
+    """In order pulldown, pushover, pushdown, of which the third moves the sentence furthest."""
+
+    class Reader:
+        def __call__(self, sentences: Sequence[str]) -> Tensor:
+            weights = {"pulldown": 0.1, "pushover": 0.2, "pushdown": 0.3, MASK: 0.4}
+            angles = torch.tensor([sum(weights.get(w, 0.0) for w in s.split()[1:]) for s in sentences]).double()
+            return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+        def fits(self, sentence: str) -> bool:
+            return True
+
+    swap = rules().model_copy(update={"candidates": 2, "combinations": combinations})
+    assert attack_sentence("red pullover", Reader(), echo("corrected"), swap).after == after
 
 
 def test_improbable_tokens_are_pruned() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vlm_gauntlet.attacks.text.budget import within
 from vlm_gauntlet.attacks.text.objectives import away_from_image, kl, squared
 from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.attacks.text.search import MASK, Attacked, attack_sentence
@@ -17,6 +18,7 @@ from vlm_gauntlet.attacks.text.sentence import Sentence
 from vlm_gauntlet.attacks.text.sources.characters import Characters
 from vlm_gauntlet.attacks.text.stop_words import is_stop_word
 from vlm_gauntlet.fixtures.errors import ContractError
+from vlm_gauntlet.suites.text_rules import broken_rules
 
 CLASSES = ("cat", "dog", "ship", "ankle boot")
 WORDS = ["a", "photo", "of", "the", "This", "dog", "cat", "boot", "ankle", "t-shirt", "small", "ship"]
@@ -98,6 +100,49 @@ def test_the_rules_are_kept(text: str, rules: WordSwap, source: Characters | Lis
 def test_a_source_over_the_budget_is_caught(candidate: str) -> None:
     with pytest.raises(ContractError, match="one word"):
         attack_sentence("a photo of a dog", Hashed(), Listed([candidate]), WordSwap(source="characters"))
+
+
+AS_CODED = {"split": "spaces", "written": "anything", "combinations": "all", "stop_list": "published"}
+CODED = WordSwap(
+    source="masked-lm", index_shift="as_coded", stop_words="case-sensitive", forbid_class_names=False, **AS_CODED
+)
+
+
+@pytest.mark.parametrize(
+    ("switch", "by_default", "as_coded"),
+    [
+        ("split", "a boat.", "a boat"),  # the full stop is a part of the word
+        ("written", "a boat.", "a big boat."),  # a phrase for one word
+        ("combinations", "a boat.", "a raft."),  # the third of two candidates
+        ("stop_list", "a used.", "a very."),  # `very` is on our list, `used` on theirs
+    ],
+)
+def test_each_switch_of_the_published_code_changes_one_thing(switch: str, by_default: str, as_coded: str) -> None:
+    offered = {"split": ["boat"], "written": ["big boat", "boat"], "combinations": ["boat", "dinghy", "raft"],
+               "stop_list": ["very", "used", "boat"]}[switch]  # fmt: skip
+    weights = {"big": 0.1, "boat": 0.2, "boat.": 0.2, "raft.": 0.5, "very.": 0.3, "used.": 0.6, "dinghy.": 0.1}
+    reader, plain = Weighted({**weights, MASK: 0.1, f"{MASK}.": 0.1}), CODED.model_copy(update=OLD)
+    for rules, after in ((plain, by_default), (plain.model_copy(update={switch: AS_CODED[switch]}), as_coded)):
+        rules = rules.model_copy(update={"candidates": 2 if switch == "combinations" else 10})
+        source = Listed([w for w in offered if rules.written == "anything" or w != "big boat"])
+        found = attack_sentence("a ship.", reader, source, rules)
+        assert found.after == after
+        assert within(found, rules, reader, []) and not broken_rules(found, rules, [])
+
+
+OLD = {"split": "punctuation-apart", "written": "words", "combinations": "cut", "stop_list": "ours"}
+
+
+def test_switches_at_their_defaults_leave_no_trace_in_records() -> None:
+    """The fields from before them, in their order: keys of retrieval cells digest this text."""
+    assert WordSwap(source="characters").model_dump_json() == (
+        '{"source":"characters","index_shift":"none","candidates":10,"budget":1,"stop_words":"case-folded",'
+        '"distance":"kl","forbid_class_names":true,"max_length":30}'
+    )
+    assert CODED.model_dump().items() >= AS_CODED.items()
+    assert WordSwap.model_validate_json(CODED.model_dump_json()) == CODED
+    with pytest.raises(ValueError, match="belong to the source masked-lm"):
+        WordSwap(source="characters", written="anything")
 
 
 @dataclass
