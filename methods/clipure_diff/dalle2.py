@@ -3,7 +3,8 @@
 Sequence: encoded text, text embedding, timestep, noised image embedding, learned query. What the paper leaves open is
 as in the public implementation that released priors were trained with, from its description: one key and value head
 for all query heads, a learned null key and value, cosine similarity with factor 16, rotary positions on 32 channels,
-a relative position bias, SwiGLU. Parameters bear the names of its checkpoints. Assumed: no released file was read.
+a relative position bias, SwiGLU. Parameters bear the names and shapes of its checkpoints (DALLE2-pytorch at 680dfc4);
+no released file was read.
 """
 
 import math
@@ -33,14 +34,16 @@ class Shape:
 
 
 class Norm(nn.Module):
-    """Layer norm with a gain and no bias."""
+    """Layer norm with a gain and no bias; a `stable` one first divides each token by its largest channel."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, stable: bool = False) -> None:
         super().__init__()
-        self.g = nn.Parameter(torch.ones(dim))
+        self.stable, self.g = stable, nn.Parameter(torch.ones(dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens [..., dim] -> normalised tokens."""
+        if self.stable:
+            tokens = tokens / tokens.amax(-1, keepdim=True).detach()
         return F.layer_norm(tokens, self.g.shape, self.g)
 
 
@@ -112,7 +115,7 @@ class CausalTransformer(nn.Module):
             ])
             for _ in range(shape.depth)
         )  # fmt: skip
-        self.norm, self.project_out = Norm(shape.dim), nn.Linear(shape.dim, shape.dim, bias=False)
+        self.norm, self.project_out = Norm(shape.dim, stable=True), nn.Linear(shape.dim, shape.dim, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, dim] -> [B, N, dim]; a token sees itself and what stands before it."""
@@ -146,7 +149,7 @@ class DALLE2Prior(Prior):
         self.learned_query = nn.Parameter(torch.randn(shape.dim))
         self.null_text_encodings = nn.Parameter(torch.randn(1, shape.words, shape.dim))
         self.null_text_embeds = nn.Parameter(torch.randn(1, 1, shape.dim))
-        self.null_image_embed = nn.Parameter(torch.randn(1, 1, shape.dim))
+        self.null_image_embed = nn.Parameter(torch.randn(1, shape.dim))
         self.to_time_embeds = nn.Sequential(nn.Embedding(TIMESTEPS, shape.dim))
         self.causal_transformer = CausalTransformer(shape)
 
@@ -171,12 +174,14 @@ class DALLE2Prior(Prior):
         return prior
 
     def forward(self, noised: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """See Prior. As the official code has it, each word is the pooled text embedding."""
+        """See Prior."""
         keep_text, keep_image = condition.keep_text[:, None, None], condition.keep_image[:, None, None]
-        text = condition.text[:, None]
+        known = self.null_text_encodings.shape[1]
+        words = noised.new_zeros(0, self.dim) if condition.words is None else condition.words[:known]
+        words = F.pad(words, (0, 0, 0, known - len(words)))
         tokens = [
-            torch.where(keep_text, text, self.null_text_encodings),
-            torch.where(keep_text, text, self.null_text_embeds),
+            torch.where(keep_text & (words != 0).any(-1, keepdim=True), words, self.null_text_encodings),
+            torch.where(keep_text, condition.text[:, None], self.null_text_embeds),
             self.to_time_embeds(timesteps)[:, None],
             torch.where(keep_image, noised[:, None], self.null_image_embed),
             self.learned_query.expand(len(noised), 1, -1),

@@ -14,6 +14,7 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from ..base import Defence
+from .null_text import NullText, null_text
 from .prior import Condition, Prior
 from .weights import load_prior
 
@@ -81,13 +82,9 @@ class CLIPureDiff(Defence):
             features = F.normalize(features - self.step * gradient, dim=-1)
         return features
 
-    def null_prompt(self) -> Tensor:
-        """Unit embedding [D] of the 80 ImageNet templates with an empty class name, as the official code has it."""
-        from open_clip import OPENAI_IMAGENET_TEMPLATES  # slow to import
-
-        sentences = tuple(template("") for template in OPENAI_IMAGENET_TEMPLATES)
-        # A prompt set of one null class beside itself: the backbone caches it by digest.
-        return self.backbone.text_features(PromptSet(("null", "null"), (sentences, sentences)))[0]
+    def null_text(self) -> NullText:
+        """What stands for no text where `null` is `dropped`."""
+        return null_text(self.backbone)
 
     def _encode(self, images: Tensor) -> Tensor:
         return F.normalize(self.backbone.encode_image(images), dim=-1)
@@ -102,9 +99,11 @@ class CLIPureDiff(Defence):
     def _condition(self, features: Tensor) -> Condition:
         if self.deviations["null"] == "null":
             return Condition.null(features)
-        text = self.null_prompt().to(features).expand_as(features)
+        told = self.null_text()
         keep_text, keep_image = (self.draws.uniform(features[:, 0], 0, 1) >= DROP for _ in range(2))
-        return Condition(text, keep_text, keep_image)
+        return Condition(
+            told.embedding.to(features).expand_as(features), keep_text, keep_image, told.words.to(features)
+        )
 
     def _gradient(
         self, features: Tensor, timesteps: Tensor, noise: Tensor, condition: Condition, follow: bool

@@ -20,13 +20,16 @@ class Condition:
     """What the network is told of the image beside its noised embedding.
 
     Args:
-        text: unit text embeddings [B, D]; rows that are not kept are replaced by the learned null text.
+        text: text embeddings [B, D]; rows that are not kept are replaced by the learned null text.
         keep_text, keep_image: bool [B]; an image that is not kept is replaced by the learned null image.
+        words: encodings [L, D] of a text's words, the same for all rows, for a prior that reads them; a word of zeros,
+            or of a text that is not kept, is replaced by the learned null word of its place. None: no words.
     """
 
     text: Tensor
     keep_text: Tensor
     keep_image: Tensor
+    words: Tensor | None = None
 
     @classmethod
     def null(cls, features: Tensor) -> "Condition":

@@ -62,7 +62,8 @@ def load_prior(backbone: Backbone, folder: Path = HERE, root: Path | None = None
 def read_dalle2(path: Path, pin: Pin) -> DALLE2Prior:
     """A DALL-E 2 prior from a pinned file: safetensors, or a torch checkpoint that holds tensors alone.
 
-    Assumed: the network's tensors are prefixed with `net.`, and may lie under the key `model`.
+    As the code loads it: the network's tensors are prefixed with `net.`, and lie under the key `ema_model` if there is
+    one, else under `model`; a file without either holds the network alone.
 
     Raises:
         UnavailableError: no such file. GauntletError: not the pinned one, or not a DALL-E 2 prior.
@@ -73,7 +74,7 @@ def read_dalle2(path: Path, pin: Pin) -> DALLE2Prior:
             state = load(data)
         else:
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            state = state.get("model", state)
+            state = state.get("ema_model", state.get("model", state))
         network = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
         return DALLE2Prior.of(network or state)
     except Exception as error:  # a reader of foreign files raises a dozen different types

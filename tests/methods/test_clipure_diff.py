@@ -1,5 +1,6 @@
 """CLIPure-Diff: its purification, and what the released code makes of it (sheet 4.4 and 4.5)."""
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.fixtures.protocols import Gradient
 from vlm_gauntlet.methods.base import GRADIENTS
 from vlm_gauntlet.methods.clipure_diff.method import CLIPureDiff
+from vlm_gauntlet.methods.clipure_diff.null_text import NullText
 from vlm_gauntlet.methods.clipure_diff.prior import Condition, Prior
 from vlm_gauntlet.methods.clipure_diff.residual import ResidualPrior
 from vlm_gauntlet.methods.clipure_diff.train import Embeddings, null_loss
@@ -122,7 +124,7 @@ def test_null_is_independent_of_any_text_and_dropped_is_not(
     for null in ("null", "dropped"):
         for name, text in (("first", clusters.text[0]), ("second", clusters.text[1])):
             defence = make(tiny_backbone, prior, {"null": null})
-            defence.null_prompt = lambda text=text: text  # type: ignore[method-assign]
+            defence.null_text = lambda text=text: NullText(text, text[None])  # type: ignore[method-assign]
             outs[null, name] = purified(defence, clusters.image[:6])
     assert torch.equal(outs["null", "first"], outs["null", "second"])
     assert not torch.allclose(outs["dropped", "first"], outs["dropped", "second"], atol=1e-4)
@@ -137,7 +139,23 @@ def test_dropped_loses_a_tenth_of_texts_and_images(
     for keep in (condition.keep_text, condition.keep_image):
         assert (~keep).float().mean().item() == pytest.approx(0.1, abs=0.02)
     assert not torch.equal(condition.keep_text, condition.keep_image)
-    assert torch.allclose(condition.text[0], defence.null_prompt())
+    assert torch.equal(condition.text[0], defence.null_text().embedding)
+    assert condition.words is defence.null_text().words
+
+
+def test_the_null_text_is_what_the_code_averages(tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two templates, of 3 and 5 tokens: means of unit embeddings, and of raw ones at each template's own tokens."""
+    pooled = torch.zeros(2, 16)
+    pooled[0, 0], pooled[1, 1] = 2.0, 6.0
+    tokens = torch.tensor([[7, 5, 9, 0, 0, 0], [7, 5, 5, 5, 9, 0]])
+    backbone = tiny_backbone.tuned({})
+    monkeypatch.setattr(open_clip, "OPENAI_IMAGENET_TEMPLATES", (lambda c: f"a {c}", lambda c: f"a photo of a {c}"))
+    backbone.encode_text = lambda sentences: pooled if sentences == ["a ", "a photo of a "] else pooled[:0]  # type: ignore[method-assign]
+    backbone.tokenize = lambda sentences: tokens
+    told = make(backbone, ResidualPrior(16), {"null": "dropped"}).null_text()
+    assert told.embedding[:3].tolist() == [0.5, 0.5, 0.0] and told.embedding.norm() < 1
+    assert told.words[:, :2].tolist() == [[1.0, 3.0]] * 3 + [[0.0, 3.0]] * 2 + [[0.0, 0.0]]
+    assert told.words[:, 2:].abs().max() == 0
 
 
 def test_routes_have_one_value_and_gradients_of_their_own(

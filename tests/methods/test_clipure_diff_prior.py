@@ -17,7 +17,7 @@ from vlm_gauntlet.fixtures.datasets import datasets
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.methods.clipure_diff import train as training
-from vlm_gauntlet.methods.clipure_diff.dalle2 import DALLE2Prior, Shape
+from vlm_gauntlet.methods.clipure_diff.dalle2 import CausalTransformer, DALLE2Prior, Norm, Shape
 from vlm_gauntlet.methods.clipure_diff.method import CLIPureDiff
 from vlm_gauntlet.methods.clipure_diff.prior import ALPHA_BAR, Condition, Prior
 from vlm_gauntlet.methods.clipure_diff.residual import ResidualPrior
@@ -92,6 +92,39 @@ def test_null_hides_the_text_and_a_dropped_image_is_not_seen(kind: str, request:
         assert torch.equal(unseen[0], unseen[1])
 
 
+def test_dalle2_reads_words_and_fills_the_rest_with_learned_ones(dalle2: DALLE2Prior) -> None:
+    """Three places: the first word is told, the second is all zeros, the third is not there; dropped text has none."""
+    seen: list[Tensor] = []
+    hook = dalle2.causal_transformer.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    word, text = torch.full((D,), 2.0), torch.full((D,), 0.5)
+    noised, kept = torch.randn(2, D, generator=torch.Generator().manual_seed(0)), torch.tensor([True, False])
+    told = Condition(text.expand(2, -1), kept, torch.tensor([True, False]), torch.stack([word, torch.zeros(D)]))
+    ask(dalle2, noised, 900, told)
+    ask(dalle2, noised, 900, Condition(text.expand(2, -1), ~kept, kept))
+    hook.remove()
+    nulls = dalle2.null_text_encodings[0]
+    assert torch.equal(seen[0][0, :3], torch.stack([word, nulls[1], nulls[2]])) and torch.equal(seen[0][1, :3], nulls)
+    assert torch.equal(seen[1][1, :3], nulls), "kept, and without words"
+    assert torch.equal(seen[0][0, 3], text) and torch.equal(seen[0][1, 3], dalle2.null_text_embeds[0, 0])
+    assert torch.equal(seen[0][0, 5], noised[0]) and torch.equal(seen[0][1, 5], dalle2.null_image_embed[0])
+
+
+def test_dalle2s_tensors_have_the_shapes_of_its_checkpoints(dalle2: DALLE2Prior) -> None:
+    """Of DALLE2-pytorch at 680dfc4, where the null image has one axis fewer than the null texts."""
+    shapes = {name: tuple(p.shape) for name, p in dalle2.named_parameters() if "." not in name}
+    assert shapes == {"learned_query": (D,), "null_text_encodings": (1, 3, D), "null_text_embeds": (1, 1, D),
+                      "null_image_embed": (1, D)}  # fmt: skip
+
+
+def test_the_last_norm_divides_by_the_largest_channel_first() -> None:
+    """(1, 2, 4) 1e-3 is (1/4, 1/2, 1), of mean 7/12 and variance 7/72; unscaled, the epsilon of 1e-5 would rule."""
+    tokens = torch.tensor([1e-3, 2e-3, 4e-3])
+    by_hand = (torch.tensor([0.25, 0.5, 1.0]) - 7 / 12) / (7 / 72 + 1e-5) ** 0.5
+    assert torch.allclose(Norm(3, stable=True)(tokens), by_hand, atol=1e-6)
+    assert Norm(3)(tokens).abs().max() < 0.7 < 1.3 < by_hand.abs().max()
+    assert CausalTransformer(TINY).norm.stable
+
+
 def test_dalle2_is_causal(dalle2: DALLE2Prior) -> None:
     """A token's output does not change with what follows it, and the last one sees the first."""
     tokens = torch.randn(1, 7, D, generator=torch.Generator().manual_seed(0))
@@ -120,7 +153,7 @@ def pin_of(content: bytes, base: str = "any") -> Pin:
     return Pin(sha256=sha256(content), size=len(content), base=base, command="fetch")
 
 
-@pytest.mark.parametrize("layout", ["bare.safetensors", "model.pth"])
+@pytest.mark.parametrize("layout", ["bare.safetensors", "model.pth", "ema_model.pth"])
 def test_a_dalle2_checkpoint_loads_as_pinned(layout: str, dalle2: DALLE2Prior, tmp_path: Path) -> None:
     tensors = {name: tensor.contiguous().clone() for name, tensor in dalle2.state_dict().items()}
     if layout == "bare.safetensors":
@@ -128,7 +161,10 @@ def test_a_dalle2_checkpoint_loads_as_pinned(layout: str, dalle2: DALLE2Prior, t
     else:
         buffer = io.BytesIO()
         others = {"noise_scheduler.betas": torch.zeros(3)}
-        torch.save({"model": {**{f"net.{k}": v for k, v in tensors.items()}, **others}}, buffer)
+        held = {"model": {**{f"net.{k}": v for k, v in tensors.items()}, **others}}
+        if layout.startswith("ema"):  # the code takes the averaged weights where there are any
+            held = {"ema_model": held["model"], "model": {f"net.{k}": torch.zeros_like(v) for k, v in tensors.items()}}
+        torch.save(held, buffer)
         content = buffer.getvalue()
     path = tmp_path / layout
     with pytest.raises(UnavailableError, match=str(len(content))):
