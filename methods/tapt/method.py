@@ -53,12 +53,12 @@ class TAPT(Defence):
         super().__init__(backbone, deviations)
         self.share, self.alpha, self.lr = share, alpha, lr
         image_transformer(backbone)
-        variant = self.deviations["variant"]
-        self.pretuned = pretuned or Pretuned.load(backbone, variant)
-        self.start = self.pretuned.prompts
+        variant, normed = self.deviations["variant"], self.deviations["first_tokens"] == "layer-norm"
+        self.pretuned = pretuned or Pretuned.load(backbone, variant, normed=normed)
+        self.start = replace(self.pretuned.prompts, normed=normed)
         if self.deviations["snapshot"] == "as_released":
             # Copied before the weights were loaded: only the first layer's context has been learned.
-            self.start = replace(untrained(backbone, variant), context=self.start.context)
+            self.start = replace(untrained(backbone, variant, normed=normed), context=self.start.context)
 
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
         """See Defence. The tuned prompts are a constant to autograd."""
@@ -92,11 +92,11 @@ class TAPT(Defence):
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             inputs = images if unroll else images.detach()
             tuned = [self._step(inputs[p], views[p], chosen[p], prompts, unroll) for p in parts]
-        return DeepPrompts(**{name: torch.cat([t.tensors[name] for t in tuned]) for name in self.start.tensors})
+        return replace(self.start, **{n: torch.cat([t.tensors[n] for t in tuned]) for n in self.start.tensors})
 
     def certain_views(self, images: Tensor, views: Views, prompts: PromptSet) -> Tensor:
         """Indices [B, n] of the views of lowest entropy under the prompts at the start, without a graph."""
-        with torch.no_grad(), visual_prompts(self.backbone, self.start.visual):
+        with torch.no_grad(), visual_prompts(self.backbone, self.start.visual, normed=self.start.normed):
             features = view_features(self.backbone, images.detach(), views)
             weights = self.start.class_weights(self.backbone, prompts)
             return most_certain(view_logits(self.backbone, features, weights), self.share)
@@ -126,4 +126,4 @@ class TAPT(Defence):
                 first_adamw_step(tokens, gradient, lr=self.lr, smooth=unroll)
                 for tokens, gradient in zip(own.tensors.values(), gradients, strict=True)
             ]
-        return DeepPrompts(**dict(zip(own.tensors, moved, strict=True)))
+        return replace(own, **dict(zip(own.tensors, moved, strict=True)))

@@ -36,22 +36,24 @@ class DeepPrompts:
         visual: [B, depth, M, W].
         context: [B, M, W'] for the first M words of "a photo of a"; None where only the image tower is prompted.
         deep: [B, depth' - 1, M, W'] for the same places in the text tower's later layers; None where it has one layer.
+        normed: whether the first layer's visual tokens pass the tower's layer norm before it.
     """
 
     visual: Tensor
     context: Tensor | None = None
     deep: Tensor | None = None
+    normed: bool = False
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """Those that there are, by name."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
+        return {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}
 
     def repeated(self, count: int) -> "DeepPrompts":
         """The same prompts for `count` samples, detached from any graph, and ready to be differentiated."""
         own = {n: t.detach().repeat(count, *[1] * (t.dim() - 1)).requires_grad_() for n, t in self.tensors.items()}
-        return DeepPrompts(**own)
+        return replace(self, **own)
 
     def class_weights(self, backbone: Backbone, prompts: PromptSet) -> Tensor:
         """Unit class weights [B, K, D], or [1, K, D] of the prompts' own sentences where no text is learned."""
@@ -64,14 +66,14 @@ class DeepPrompts:
         self, backbone: Backbone, images: Tensor, prompts: PromptSet, record: list[Tensor] | None = None
     ) -> Tensor:
         """Images [B, n, 3, H, W], n of each sample -> logits [B, n, K]; `record` as in `visual_prompts`."""
-        with visual_prompts(backbone, self.visual, record):
+        with visual_prompts(backbone, self.visual, record, normed=self.normed):
             features = F.normalize(backbone.encode_image(images.flatten(0, 1)).float(), dim=-1)
         weights = self.class_weights(backbone, prompts)
         return view_logits(backbone, features.view(*images.shape[:2], -1), weights)
 
 
-def untrained(backbone: Backbone, variant: str, seed: int = 0) -> DeepPrompts:
-    """N(0, 0.02) tokens, and the words themselves for the first layer's text."""
+def untrained(backbone: Backbone, variant: str, seed: int = 0, *, normed: bool = False) -> DeepPrompts:
+    """N(0, 0.02) tokens, and the words themselves for the first layer's text; `normed` as in DeepPrompts."""
     generator = torch.Generator().manual_seed(seed)
 
     def tokens(layers: int, width: int) -> Tensor:
@@ -81,7 +83,7 @@ def untrained(backbone: Backbone, variant: str, seed: int = 0) -> DeepPrompts:
         return int(layers * SHARE_OF_LAYERS + 0.5)
 
     layers, width = depth_and_width(image_transformer(backbone))
-    visual = DeepPrompts(tokens(prompted(layers), width))
+    visual = DeepPrompts(tokens(prompted(layers), width), normed=normed)
     if variant == "V":
         return visual
     layers, width = depth_and_width(text_transformer(backbone))
@@ -107,13 +109,13 @@ class Pretuned:
         return named
 
     @classmethod
-    def load(cls, backbone: Backbone, variant: str) -> "Pretuned":
-        """Reads `<backbone>+variant=<variant>.safetensors` (the default variant has no suffix).
+    def load(cls, backbone: Backbone, variant: str, *, normed: bool = False) -> "Pretuned":
+        """Reads `<backbone>+first_tokens=layer-norm+variant=<variant>.safetensors` (defaults are not named).
 
         Raises:
             UnavailableError: none for this backbone; says how to train one.
         """
-        suffix = "" if variant == "V" else f"+variant={variant}"
+        suffix = "+first_tokens=layer-norm" * normed + f"+variant={variant}" * (variant != "V")
         train_with = f"gauntlet train tapt{suffix} --backbone {backbone.name} --data DIR"
         tensors = load_checkpoint(Path(__file__).parent, backbone.name + suffix, backbone, train_with=train_with)
         tensors = {name: tensor.to(backbone.device) for name, tensor in tensors.items()}
@@ -121,4 +123,4 @@ class Pretuned:
         robust, clean = (
             TokenStatistics(tensors[f"{kind}.mean"], tensors[f"{kind}.variance"]) for kind in ("robust", "clean")
         )
-        return cls(DeepPrompts(**prompts), robust, clean)
+        return cls(DeepPrompts(**prompts, normed=normed), robust, clean)

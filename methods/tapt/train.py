@@ -61,7 +61,8 @@ class PromptTraining(Training):
 
     def tuned(self, phase: str) -> DeepPrompts:
         """The prompts of a phase, as constants."""
-        return DeepPrompts(**{name: tokens.detach() for name, tokens in self.learned[phase].tensors.items()})
+        learned = self.learned[phase]
+        return replace(learned, **{name: tokens.detach() for name, tokens in learned.tensors.items()})
 
 
 def clean_statistics(backbone: Backbone, prompts: DeepPrompts, images: Tensor) -> TokenStatistics:
@@ -70,17 +71,19 @@ def clean_statistics(backbone: Backbone, prompts: DeepPrompts, images: Tensor) -
     with torch.no_grad():
         for part in torch.split(images, 256):
             tokens.append([])
-            with visual_prompts(backbone, prompts.visual, tokens[-1]):
+            with visual_prompts(backbone, prompts.visual, tokens[-1], normed=prompts.normed):
                 backbone.encode_image(part.to(backbone.device))
     return TokenStatistics.of([torch.cat(layer) for layer in zip(*tokens, strict=True)], len(images), unbiased=True)
 
 
 def train(job: TrainingJob) -> Path:
     """Tunes prompts on sixteen pictures of each class, in minutes; returns the checkpoint's path."""
-    variant = job.deviations.get("variant", "V")
-    job = replace(job, deviations={} if variant == "V" else {"variant": variant})
+    defaults = {"first_tokens": "bypass", "variant": "V"}  # the switches of which each choice needs its own checkpoint
+    chosen = {name: job.deviations.get(name, default) for name, default in defaults.items()}
+    job = replace(job, deviations={name: choice for name, choice in chosen.items() if choice != defaults[name]})
     samples = job.samples(purpose=())
-    training = PromptTraining(job.base, untrained(job.base, variant, job.seed), job.dataset.prompts)
+    start = untrained(job.base, chosen["variant"], job.seed, normed=chosen["first_tokens"] == "layer-norm")
+    training = PromptTraining(job.base, start, job.dataset.prompts)
     job.fit(training, samples)
     assert isinstance(samples, InMemory)  # few shots always are
     images = samples.tensors["images"].float() / 255

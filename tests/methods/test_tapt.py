@@ -1,5 +1,9 @@
 """TAPT against its sheet: the step, the loss, the snapshot bug, what it costs, and that nothing stays behind."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,13 +19,22 @@ from vlm_gauntlet.fixtures.visual_prompts import TokenStatistics
 from vlm_gauntlet.methods.base import GRADIENTS
 from vlm_gauntlet.methods.tapt.method import TAPT
 from vlm_gauntlet.methods.tapt.pretuned import DeepPrompts, Pretuned, untrained
-from vlm_gauntlet.methods.tapt.train import PromptTraining, clean_statistics
+from vlm_gauntlet.methods.tapt.train import PromptTraining, clean_statistics, train
+from vlm_gauntlet.training.job import TrainingJob
 from vlm_gauntlet.training.recipe import Recipe
 from vlm_gauntlet.training.samples import InMemory, as_bytes
 from vlm_gauntlet.training.trainer import fit
 
 KEYS = tuple(range(6))
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
+RECIPE = """
+epochs = 1
+batch_size = 4
+shots = 2
+optimiser = { name = "sgd", learning_rate = 0.1 }
+attack = { eps = "8/255", steps = 1, step_size = "8/255" }
+phases = [{ name = "robust" }, { name = "clean", attack = { eps = "0" } }]
+"""
 
 
 def pretuned(backbone: Backbone, images: Tensor, variant: str = "V", seed: int = 1) -> Pretuned:
@@ -82,6 +95,34 @@ def test_the_step_is_one_of_torchs_adamw_on_the_papers_loss(
     for name, tokens in own.tensors.items():
         assert torch.allclose(moved.tensors[name][:1], tokens, atol=2e-5), name
         assert not torch.allclose(tokens, chosen.start.tensors[name], atol=1e-4), name
+
+
+def test_first_tokens_that_pass_the_norm_have_no_size(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    """As coded, three times the first layer's tokens are the same to the blocks; behind the norm they are not."""
+    for choice, same in (("layer-norm", True), ("bypass", False)):
+        chosen = defence(tiny_backbone, images, first_tokens=choice)
+        start = chosen.start
+        large = replace(start, visual=torch.cat([3 * start.visual[:, :1], start.visual[:, 1:]], dim=1))
+        means = [clean_statistics(tiny_backbone, own, images).mean for own in (start, large)]
+        assert torch.allclose(*means, atol=1e-2) == same
+        first = means[0][0, 0, -2:]  # the prompts' own places, where every picture has the same tokens
+        expected = tiny_backbone.clip.visual.ln_pre(start.visual[0, 0]) if same else start.visual[0, 0]
+        assert torch.allclose(first, expected, atol=1e-5)
+        step = tuned(chosen, images, prompts)
+        assert step.normed == same and step.visual.shape == (6, *start.visual.shape[1:])
+
+
+def test_each_place_of_the_first_tokens_has_a_checkpoint_of_its_own(
+    tmp_path: Path, tiny_backbone: Backbone, job_of: Callable[..., TrainingJob]
+) -> None:
+    with pytest.raises(UnavailableError, match=r"gauntlet train tapt\+first_tokens=layer-norm\+variant=VLI"):
+        TAPT(tiny_backbone, {"first_tokens": "layer-norm", "variant": "VLI"})
+    chosen = {"first_tokens": "layer-norm", "words": "a-photo-of-a"}
+    (tmp_path / "short.toml").write_text(RECIPE)
+    path = train(job_of("tapt", tmp_path, wanted=str(tmp_path / "short.toml"), deviations=chosen))
+    assert path.name == "tiny+first_tokens=layer-norm.safetensors"
 
 
 def test_alignment_as_coded_has_the_codes_constants(tiny_backbone: Backbone, images: Tensor) -> None:
