@@ -92,7 +92,7 @@ class TAPT(Defence):
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             inputs = images if unroll else images.detach()
             tuned = [self._step(inputs[p], views[p], chosen[p], prompts, unroll) for p in parts]
-        return replace(self.start, **{n: torch.cat([t.tensors[n] for t in tuned]) for n in self.start.tensors})
+        return self.start.of({name: torch.cat([t.tensors[name] for t in tuned]) for name in self.start.tensors})
 
     def certain_views(self, images: Tensor, views: Views, prompts: PromptSet) -> Tensor:
         """Indices [B, n] of the views of lowest entropy under the prompts at the start, without a graph."""
@@ -126,4 +126,4 @@ class TAPT(Defence):
                 first_adamw_step(tokens, gradient, lr=self.lr, smooth=unroll)
                 for tokens, gradient in zip(own.tensors.values(), gradients, strict=True)
             ]
-        return replace(own, **dict(zip(own.tensors, moved, strict=True)))
+        return own.of(dict(zip(own.tensors, moved, strict=True)))

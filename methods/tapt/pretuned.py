@@ -1,5 +1,6 @@
 """What TAPT starts from: prompts tuned in advance on adversarial pictures, and statistics of clean ones under them."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -53,7 +54,11 @@ class DeepPrompts:
     def repeated(self, count: int) -> "DeepPrompts":
         """The same prompts for `count` samples, detached from any graph, and ready to be differentiated."""
         own = {n: t.detach().repeat(count, *[1] * (t.dim() - 1)).requires_grad_() for n, t in self.tensors.items()}
-        return replace(self, **own)
+        return self.of(own)
+
+    def of(self, tensors: Mapping[str, Tensor]) -> "DeepPrompts":
+        """Other tokens, by name, that enter as these do."""
+        return DeepPrompts(**tensors, normed=self.normed)
 
     def class_weights(self, backbone: Backbone, prompts: PromptSet) -> Tensor:
         """Unit class weights [B, K, D], or [1, K, D] of the prompts' own sentences where no text is learned."""

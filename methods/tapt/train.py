@@ -62,7 +62,7 @@ class PromptTraining(Training):
     def tuned(self, phase: str) -> DeepPrompts:
         """The prompts of a phase, as constants."""
         learned = self.learned[phase]
-        return replace(learned, **{name: tokens.detach() for name, tokens in learned.tensors.items()})
+        return learned.of({name: tokens.detach() for name, tokens in learned.tensors.items()})
 
 
 def clean_statistics(backbone: Backbone, prompts: DeepPrompts, images: Tensor) -> TokenStatistics:
