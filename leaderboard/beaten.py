@@ -72,15 +72,17 @@ class Convergence:
     Args:
         protocol: id of that attack; empty where nothing is left to take.
         open: share of the row's samples that it might still take.
+        n: samples of the row.
     """
 
     protocol: str
     open: float
+    n: int
 
     @property
     def reached(self) -> bool:
-        """Whether what is open is no more than the largest difference that is still the same result."""
-        return self.open <= MARGIN
+        """Whether what is open is at most one sample, or no more than what is still the same result."""
+        return self.open <= max(MARGIN, 1 / self.n)
 
     @property
     def problem(self) -> str:
@@ -125,7 +127,7 @@ def convergence(outcomes: Sequence[Outcome], left: float) -> Convergence | None:
         left: worst case of the row.
     """
     if left <= 0:
-        return Convergence("", 0.0)
+        return Convergence("", 0.0, outcomes[0].n)
     told = [
         (KNOWLEDGE.index(asked.threat.knowledge), attack.total_steps * attack.averaged_draws, asked.id, indicator.value)
         for outcome in outcomes
@@ -136,4 +138,4 @@ def convergence(outcomes: Sequence[Outcome], left: float) -> Convergence | None:
     if not told:
         return None
     *_, protocol, value = max(told)
-    return Convergence(protocol, min(value, left))
+    return Convergence(protocol, min(value, left), outcomes[0].n)

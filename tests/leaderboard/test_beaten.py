@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm_gauntlet.fixtures.records import Indicator, Outcome
-from vlm_gauntlet.leaderboard.beaten import WATCHED, beaten, convergence
+from vlm_gauntlet.leaderboard.beaten import WATCHED, Convergence, beaten, convergence
 from vlm_gauntlet.leaderboard.comparison import MARGIN
 from vlm_gauntlet.leaderboard.evidence import Evidence
 from vlm_gauntlet.leaderboard.exports import record
@@ -79,32 +79,32 @@ def test_of_a_randomised_defence_the_draws_that_chose_nothing_count() -> None:
 
 
 def test_a_budget_that_had_not_converged_leaves_an_upper_bound() -> None:
-    row = only(outcome("1110", SHORT, indicators=watched(0.25)))
+    row = only(outcome("1110", SHORT, indicators=watched(0.5)))
     assert row.state == "upper bound" and row.missing == (
-        f"the budget of {SHORT} had not converged: up to 25.0 points more may fall",
+        f"the budget of {SHORT} had not converged: up to 50.0 points more may fall",
     )
     assert row.missing[0] in worst_words(row) and converged_words(row) == "not converged"
-    assert record(row)["convergence"] == "not converged" and record(row)["open"] == 0.25
+    assert record(row)["convergence"] == "not converged" and record(row)["open"] == 0.5
     assert only(outcome("1110", SHORT, indicators=watched(0.0))).state == "valid"
 
 
 def test_what_nobody_watched_is_not_tested_and_ranks() -> None:
     row = only(outcome("1110", ADAPTIVE))
     assert (row.state, row.convergence, converged_words(row)) == ("valid", None, "convergence not tested")
-    outside = outcome("1110", SHORT, indicators=watched(0.25))
+    outside = outcome("1110", SHORT, indicators=watched(0.5))
     named = outside.cell.protocol.attack.model_copy(update={"name": "mine.py:Mine"})
     cell = outside.cell.model_copy(update={"protocol": outside.cell.protocol.model_copy(update={"attack": named})})
     assert convergence([outside.model_copy(update={"cell": cell})], 0.75) is None
 
 
-@pytest.mark.parametrize(("share", "state"), [(MARGIN, "valid"), (MARGIN + 0.001, "upper bound")])
-def test_what_is_open_may_be_as_much_as_is_still_the_same_result(share: float, state: str) -> None:
+@pytest.mark.parametrize(("share", "state"), [(0.25, "valid"), (0.251, "upper bound")])
+def test_one_sample_of_four_may_be_open(share: float, state: str) -> None:
     assert only(outcome("1110", SHORT, indicators=watched(share))).state == state
 
 
 def test_the_strongest_attack_that_watches_decides() -> None:
     """Who knows more, then who may take more steps: a masked gradient converges at once, and means nothing."""
-    short, long = outcome("1110", SHORT, indicators=watched(0.25)), outcome("1110", LONG, indicators=watched(0.0))
+    short, long = outcome("1110", SHORT, indicators=watched(0.5)), outcome("1110", LONG, indicators=watched(0.0))
     assert only(short, long).convergence == convergence([long], 0.75)
     direct = outcome("1110", DIRECT, indicators=watched(0.0))
     found = only(direct, short).convergence
@@ -119,15 +119,19 @@ def test_what_fell_to_others_is_not_open() -> None:
     assert one.convergence is not None and one.convergence.open == 0.25
 
 
+def test_of_many_samples_as_much_may_be_open_as_is_still_the_same_result() -> None:
+    assert Convergence("one", MARGIN, 500).reached and not Convergence("one", MARGIN + 0.001, 500).reached
+
+
 @settings(max_examples=40, deadline=None)
 @given(value=st.floats(0, 1), left=st.floats(0, 1))
 def test_no_more_is_open_than_stands(value: float, left: float) -> None:
     found = convergence([outcome("1110", SHORT, indicators=watched(value))], left)
-    assert found is not None and found.open <= min(value, left) and found.reached == (min(value, left) <= MARGIN)
+    assert found is not None and found.open <= min(value, left) and found.reached == (min(value, left) <= 0.25)
 
 
 def test_a_row_of_unknown_make_names_nobody() -> None:
-    (row,) = Evidence(unranked=[outcome("1110", SHORT, indicators=watched(0.25))]).rows()
+    (row,) = Evidence(unranked=[outcome("1110", SHORT, indicators=watched(0.5))]).rows()
     assert (row.state, row.beaten, row.convergence) == ("unknown here", None, None)
 
 
@@ -140,13 +144,13 @@ def test_a_run_that_watches_its_budget_always_tells() -> None:
 
 
 def test_the_pages_tell(tmp_path: Path) -> None:
-    open_row, tested = outcome("1110", SHORT, indicators=watched(0.25)), outcome("0000", ADAPTIVE, method="rn")
+    open_row, tested = outcome("1110", SHORT, indicators=watched(0.5)), outcome("0000", ADAPTIVE, method="rn")
     site = build_site([open_row, tested, outcome("1110", PGD, method="aom")], tmp_path / "site").parent
     front = (site / "index.html").read_text()
-    assert "✕ no" in front and "25.0 open" in front and "✓ yes" in front and "· not tested" in front
+    assert "✕ no" in front and "50.0 open" in front and "✓ yes" in front and "· not tested" in front
     assert "ensemble-short-adaptive<span" in front and "5 steps × 3 doubling rounds, 20 passes; leaves 75.0" in front
     page = (site / "methods" / "tecoa.html").read_text()
     assert f"Beaten by <strong>{SHORT}</strong> (adaptive, 5 steps" in page
-    assert f"Not converged: by {SHORT}, up to 25.0 points more may fall" in page
+    assert f"Not converged: by {SHORT}, up to 50.0 points more may fall" in page
     assert "Nothing is left" in (site / "methods" / "rn.html").read_text()
     assert "Convergence not tested" in (site / "methods" / "aom.html").read_text()

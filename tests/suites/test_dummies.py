@@ -23,7 +23,8 @@ from ..dummies.inner import OnTeCoA
 
 QUICK = {"NoiseGradient", "InTheModule", "FrameReaderAlive", "KeyReader"}
 REFUSED = {
-    "InABuffer", "OnDisk", "OnDiskAlive", "NearestOfTheTestSet", "NoSteps", "StepsBack", "Unrecorded",
+    "InABuffer", "KeyReader", "KeyReaderWhoDraws", "NearestOfTheTestSet", "NoSteps", "OnDisk", "OnDiskAlive",
+    "StepsBack", "Unrecorded",
 }  # fmt: skip
 """They run into what a defence from outside may not do: the cell fails, and no row stands."""
 ALL = bool(os.environ.get("GAUNTLET_DUMMIES"))
