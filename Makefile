@@ -13,7 +13,7 @@ help:
 	@echo "make processors   do other instruction sets give the same tests and the same outcomes? (minutes)"
 	@echo "make dummies      does any defence that cheats rank above its worth? the whole catalogue (minutes)"
 	@echo "make mutants      are the tests able to fail? small wrong changes, one by one, in a copy (half an hour)"
-	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; half an hour)"
+	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; most of an hour)"
 	@echo "make lint types browser clean"
 
 $(STAMP): pyproject.toml constraints.txt
