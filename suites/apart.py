@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from vlm_gauntlet.fixtures.parts import failure
 
 from .confined import write_no_files
 
+DEAD = 1.0  # seconds in which a killed process is gone
 PRELOADED = ("vlm_gauntlet.suites.preloaded",)
 TENSOR = "__tensor__"
 ERRORS = {kind.__name__: kind for kind in (GauntletError, ContractError, UnavailableError)}
@@ -63,9 +65,16 @@ class Apart:
         self.what, self.limits = what, limits or Limits()
         ours, theirs = _context().Pipe()
         state = (dict(os.environ), [*sys.path], os.getcwd(), torch.get_num_threads(), self.limits)
-        self._process = _context().Process(target=_serve, args=(theirs, state, make, arguments), daemon=True)
-        with _no_main_module():
-            self._process.start()
+        for last in (False, True):
+            self._process = _context().Process(target=_serve, args=(theirs, state, make, arguments), daemon=True)
+            try:
+                with _no_main_module():
+                    self._process.start()
+                break
+            except ConnectionError:  # the server was killed, and is only found dead at the next look
+                if last:
+                    raise
+                time.sleep(DEAD)
         theirs.close()
         self._connection: Connection[Any, Any] = ours
         self._wait_for_start()

@@ -19,6 +19,7 @@ def write_no_files() -> None:
     for stream in (1, 2):
         if stat.S_ISREG(os.fstat(stream).st_mode):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    sys.dont_write_bytecode = True  # of modules that are imported late
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
     def refuse(event: str, arguments: tuple[object, ...]) -> None:

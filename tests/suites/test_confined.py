@@ -1,6 +1,8 @@
 """A process with code from outside writes no file and opens no data set where it scores."""
 
 import os
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,11 @@ class Writer:
 
     def link(self, path: str) -> None:
         os.symlink("what was asked", path)
+
+    def late(self, path: str) -> int:
+        sys.path.insert(0, path)
+        found: int = import_module("imported_late").FOUND
+        return found
 
     def print(self, path: str) -> str:
         print("a word")
@@ -58,6 +65,14 @@ def test_nothing_is_left_behind(what: str, tmp_path: Path) -> None:
         assert not os.path.lexists(place) or place.stat().st_size == 0
     with Apart(Writer, what="a test") as other:
         other.ask(what, str(place.with_name("allowed")))
+
+
+def test_it_may_import_late(tmp_path: Path) -> None:
+    """Whether or not Python would keep the module compiled."""
+    (tmp_path / "imported_late.py").write_text("FOUND = 3")
+    with Apart(Writer, what="a test", limits=Limits(files=False)) as other:
+        assert other.ask("late", str(tmp_path)) == 3
+    assert not (tmp_path / "__pycache__").exists()
 
 
 def test_it_may_print() -> None:
