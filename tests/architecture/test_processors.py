@@ -104,3 +104,8 @@ def test_a_threshold_stands_in_the_widest_gap() -> None:
     assert between(torch.tensor([1.0, 5.0, 2.0, 9.0])) == 7.0
     with pytest.raises(AssertionError, match="too close"):
         between(torch.tensor([1.0, 1.0 + 1e-6]))
+
+
+def test_what_is_left_out_exists() -> None:
+    suites = Path(__file__).parents[1] / "suites"
+    assert all((suites / f"test_{part}.py").is_file() for part in processors.PLAIN)
