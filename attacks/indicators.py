@@ -14,6 +14,8 @@ from vlm_gauntlet.fixtures.records import Indicator
 
 from .gradient_check import NOTHING
 
+ROUNDING = 0.05  # of the logits' range: our own; steps along signs amplify float rounding to a few thousandths
+
 
 def _above(name: str, value: Tensor | float, threshold: float, meaning: str) -> Indicator:
     number = float(value)
@@ -73,7 +75,7 @@ def unstable_replay(gaps: Tensor) -> Indicator:
     Threshold 0: who answers one caller otherwise than another is no function of the image.
     """
     meaning = "a fresh process answers the same images otherwise: state, labels or the caller are read"
-    return _above("unstable-replay", (gaps > 0.05).float().mean(), 0.0, meaning)
+    return _above("unstable-replay", (gaps > ROUNDING).float().mean(), 0.0, meaning)
 
 
 def unstable_keys(seeded: Tensor, secret: Tensor) -> Indicator:
@@ -117,7 +119,7 @@ def batch_dependent(gap: Tensor) -> Indicator:
 
     Threshold 0.05, our own: sign steps amplify float rounding to a few thousandths, a shared statistic does more.
     """
-    return _above("batch-dependent", gap.max(), 0.05, "the answer depends on the neighbours in the batch")
+    return _above("batch-dependent", gap.max(), ROUNDING, "the answer depends on the neighbours in the batch")
 
 
 def robust_above_clean(clean_accuracy: float, robust_accuracy: float) -> Indicator:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from vlm_gauntlet.fixtures.errors import problems
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.suites.check_records import CheckRecord, kept
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.known_here import KnownHere
-from vlm_gauntlet.suites.plausible import UNJUDGED, Doubt, doubts
+from vlm_gauntlet.suites.plausible import Doubt, doubts, judgement
 from vlm_gauntlet.suites.record_folder import SetAside, conflict, repeated
 from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 from vlm_gauntlet.suites.verification_records import Verification, verifications
@@ -128,7 +127,7 @@ def gather(folder: Path, here: KnownHere) -> Evidence:
     reasons: dict[str, Sequence[Doubt]] = {}
     verified: dict[str, Sequence[Verification]] = {}
     for key, same in held.items():
-        judged = [(path, outcome, _judged(outcome, here)) for path, outcome in same]
+        judged = [(path, outcome, judgement(doubts, outcome, here)) for path, outcome in same]
         aside += [SetAside(path, told) for path, _, found in judged if (told := _impossible(found))]
         judged = [each for each in judged if not _impossible(each[2])]
         if whole := [each for each in judged if not any(d.kind == "incomplete" for d in each[2])]:
@@ -154,13 +153,6 @@ def gather(folder: Path, here: KnownHere) -> Evidence:
     reasons |= retrieval.doubts
     verified |= retrieval.verified
     return Evidence(sound, unranked, retrieval.sound, files, reasons, verified, checks)
-
-
-def _judged(outcome: Outcome, here: KnownHere) -> list[Doubt]:
-    try:
-        return doubts(outcome, here)
-    except Exception as error:  # whatever a forger finds: one file is lost to it, not the board
-        return [Doubt("impossible", f"{UNJUDGED}: {type(error).__name__}: {problems(error)[0]}")]
 
 
 def _impossible(found: Sequence[Doubt]) -> str:

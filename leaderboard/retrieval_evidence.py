@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_gauntlet.fixtures.errors import problems
 from vlm_gauntlet.suites.known_here import KnownHere
-from vlm_gauntlet.suites.plausible import UNJUDGED, Doubt
+from vlm_gauntlet.suites.plausible import Doubt, judgement
 from vlm_gauntlet.suites.plausible_retrieval import retrieval_doubts
 from vlm_gauntlet.suites.record_folder import SetAside, conflict, repeated
 from vlm_gauntlet.suites.retrieval_records import RetrievalJournal, RetrievalOutcome
@@ -31,7 +30,7 @@ def gather_retrieval(folder: Path, here: KnownHere) -> RetrievalEvidence:
     doubts: dict[str, Sequence[Doubt]] = {}
     verified: dict[str, Sequence[Verification]] = {}
     for key, same in held.items():
-        judged = [(path, outcome, _judged(outcome, here)) for path, outcome in same]
+        judged = [(path, outcome, judgement(retrieval_doubts, outcome, here)) for path, outcome in same]
         aside += [SetAside(path, told) for path, _, found in judged if (told := _against(found))]
         left = [(path, outcome) for path, outcome, found in judged if not _against(found)]
         aside += (clash := conflict(left) if left else [])
@@ -47,13 +46,6 @@ def gather_retrieval(folder: Path, here: KnownHere) -> RetrievalEvidence:
         sound.append(outcome)
         doubts[key], verified[key] = next(found for at, _, found in judged if at == path), looks
     return RetrievalEvidence(sorted(sound, key=lambda o: (o.cell.id, o.key)), aside, doubts, verified)
-
-
-def _judged(outcome: RetrievalOutcome, here: KnownHere) -> list[Doubt]:
-    try:
-        return retrieval_doubts(outcome, here)
-    except Exception as error:  # whatever a forger finds: one file is lost to it, not the board
-        return [Doubt("impossible", f"{UNJUDGED}: {type(error).__name__}: {problems(error)[0]}")]
 
 
 def _against(found: Sequence[Doubt]) -> str:

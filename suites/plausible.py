@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
@@ -19,7 +19,7 @@ from vlm_gauntlet.attacks.base import Attack
 from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.attacks.registry import attacks, build
 from vlm_gauntlet.fixtures.backbones import OPEN_CLIP, embedded
-from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, problems
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK
 from vlm_gauntlet.fixtures.records import Indicator, Outcome
 from vlm_gauntlet.methods.late_files import moved
@@ -27,6 +27,7 @@ from vlm_gauntlet.methods.late_files import moved
 from .batch import NOT_REPLAYED, confirming_draws, is_checked
 from .known_here import KnownHere, differing
 
+R = TypeVar("R")
 Kind = Literal["impossible", "incomplete", "unknown here", "not checked here"]
 UNJUDGED = "it could not be judged"
 COUNTS = ("steps", "restarts", "queries", "eot", "inner_steps")  # parameters of which none means no attack
@@ -64,6 +65,14 @@ def doubts(outcome: Outcome, here: KnownHere) -> list[Doubt]:
         except GauntletError as error:
             found.append(Doubt("unknown here", error.short))
     return found
+
+
+def judgement(judge: Callable[[R, KnownHere], list[Doubt]], record: R, here: KnownHere) -> list[Doubt]:
+    """What a judge says of a record; where he fails, that: a forger loses one file of the board, not the board."""
+    try:
+        return judge(record, here)
+    except Exception as error:
+        return [Doubt("impossible", f"{UNJUDGED}: {type(error).__name__}: {problems(error)[0]}")]
 
 
 def _protocol(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:

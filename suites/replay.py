@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.attacks.indicators import ROUNDING
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.victims import Recorder
 
 from .scoring import Scorer
 
-ROUNDING = 0.05  # of the logits' range, as in the indicator `batch-dependent`
 REPLAYED = 8  # attacked images of a randomised defence that are asked again under secret keys
 
 

@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vlm_gauntlet.fixtures.records import Outcome
-from vlm_gauntlet.leaderboard.evidence import UNJUDGED, Evidence, gather
+from vlm_gauntlet.leaderboard.evidence import Evidence, gather
 from vlm_gauntlet.leaderboard.exports import to_csv, to_json, to_latex
 from vlm_gauntlet.leaderboard.site import build_site
 from vlm_gauntlet.leaderboard.table import text_table
 from vlm_gauntlet.suites.cells import plan
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.known_here import KnownHere
+from vlm_gauntlet.suites.plausible import UNJUDGED
 from vlm_gauntlet.suites.running import run_cell
 from vlm_gauntlet.suites.verification_records import add
 from vlm_gauntlet.suites.verify import CannotVerifyError, verify

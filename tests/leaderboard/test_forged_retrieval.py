@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlm_gauntlet.leaderboard.evidence import UNJUDGED, Evidence, gather
+from vlm_gauntlet.leaderboard.evidence import Evidence, gather
 from vlm_gauntlet.leaderboard.retrieval_page import retrieval_text
 from vlm_gauntlet.leaderboard.site import build_site
 from vlm_gauntlet.suites.known_here import KnownHere
+from vlm_gauntlet.suites.plausible import UNJUDGED
 from vlm_gauntlet.suites.retrieval import Setting, run_retrieval
 from vlm_gauntlet.suites.retrieval_records import FOLDER, RetrievalJournal, RetrievalOutcome, word_swap
 from vlm_gauntlet.suites.verification_records import add
