@@ -11,12 +11,15 @@ from .device import Device
 
 
 def train(
-    method: Annotated[
-        str,
-        typer.Argument(help="a trained method, with its training deviations: tecoa+learning_rate=parser-default"),
-    ],
     backbone: Annotated[str, typer.Option(help="the model to start from")],
     data: Annotated[Path, typer.Option(help="webdataset folder with a `train` split", exists=True, file_okay=False)],
+    method: Annotated[
+        str | None,
+        typer.Argument(help="a trained method, with its training deviations: tecoa+learning_rate=parser-default"),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="every checkpoint of this clone that was made on this data, each in a folder")
+    ] = False,
     out: Annotated[Path, typer.Option(help="folder for the checkpoint")] = Path("checkpoints"),
     recipe: Annotated[
         str | None,
@@ -36,7 +39,7 @@ def train(
     steps of the attack inside, precision. Copy one, change it, and give the file: --recipe mine.toml.
 
     A killed run goes on with the same command, and ends in the same bytes. Beside the checkpoint lie
-    <name>.loss.csv, a line a step, and until it is finished <name>.resume.safetensors.
+    <name>.loss.csv, a line a step, and its drawing <name>.loss.svg; until it is finished <name>.resume.safetensors.
     Prints the pin of the checkpoint, for `methods/<id>/checkpoints.toml`.
 
     Examples:
@@ -46,19 +49,28 @@ def train(
       gauntlet train tapt+variant=VLI --backbone miniclip-vit --data DIR --shots 4 --epochs 2
 
       gauntlet train tecoa --backbone open_clip:ViT-B-32-quickgelu/openai --data DIR --device cuda --ranks 4
+
+      gauntlet train --all --backbone miniclip-vit --data miniclip-sources/miniclip_vit_train    # overnight
     """
     import inspect
 
     from vlm_gauntlet.fixtures.errors import GauntletError
-    from vlm_gauntlet.methods.discovery import HERE
-    from vlm_gauntlet.methods.registry import from_outside, methods
+    from vlm_gauntlet.methods.registry import from_outside
     from vlm_gauntlet.methods.registry import method as method_named
     from vlm_gauntlet.training.job import TrainingJob
 
-    trainable = [name for name in methods() if (HERE / name / "train.py").is_file()]
-    if from_outside(method) or (chosen := method_named(method)).card.id not in trainable:
+    from .train_all import train_all, trainable
+
+    if everything != (method is None):
         raise GauntletError(
-            f"{method} is not trained", expected=f"one of: {', '.join(trainable)}", where="METHOD",
+            f"{method} and --all" if everything else "no method", expected="a method, or --all", where="METHOD",
+            fix=f"one of: {', '.join(trainable())}",
+        )  # fmt: skip
+    if method is None:
+        return train_all(backbone, data, out, seed=seed, device=device)
+    if from_outside(method) or (chosen := method_named(method)).card.id not in trainable():
+        raise GauntletError(
+            f"{method} is not trained", expected=f"one of: {', '.join(trainable())}", where="METHOD",
             fix="only methods with a `train` module are trained here",
         )  # fmt: skip
     trainer = import_module(f"vlm_gauntlet.methods.{chosen.card.id}.train").train

@@ -12,6 +12,7 @@ from vlm_gauntlet.fixtures.files import sha256, write_atomically, writing
 
 from .checkpoint import Pin, pin_text
 from .engine import Engine, start_engine
+from .loss_drawing import drawn_losses
 from .recipe import Recipe, find_recipe, read_recipe
 from .samples import Samples, open_samples
 from .trainer import Training, fit
@@ -107,7 +108,7 @@ class TrainingJob:
             self.report(text)
 
     def finish(self, content: bytes) -> Path:
-        """Writes the result, reports its pin for `checkpoints.toml`, and removes the resume state."""
+        """Writes the result, draws its losses, reports its pin for `checkpoints.toml`, and removes the resume state."""
         if self.engine.rank == 0:
             with writing(self.path, fix="make room, or choose another --out; the same command ends the training"):
                 write_atomically(self.path, content)
@@ -116,5 +117,7 @@ class TrainingJob:
                 trained_on=self.data.name,
             )  # fmt: skip
             self.say(pin_text(self.path.stem, pin))
+            if (losses := self.path.with_name(f"{self.path.stem}.loss.csv")).is_file():
+                write_atomically(losses.with_suffix(".svg"), drawn_losses(losses))
             self.path.with_name(f"{self.path.stem}.resume.safetensors").unlink(missing_ok=True)
         return self.path

@@ -151,6 +151,7 @@ def test_training_by_a_recipe_of_ones_own(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "--shots 2 --recipe" in result.stdout and 'trained_on = "digits"' in result.stdout
     assert len((tmp_path / "miniclip-vit.loss.csv").read_text().splitlines()) == 1 + 2
+    assert "<svg" in (tmp_path / "miniclip-vit.loss.svg").read_text()
     unknown = gauntlet(*order, "--recipe", "reproductoin")
     assert unknown.exit_code == 2 and "did you mean reproduction" in unknown.stderr
     (tmp_path / "mine.toml").write_text("epochs = 1")
