@@ -2,11 +2,12 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from xml.etree import ElementTree
 
 import matplotlib
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .formatting import percent
@@ -36,19 +37,13 @@ def chart(rows: Sequence[Row], name: str, subject: str) -> Markup | None:
     points = charted(rows)
     if len(points) < 2:
         return None
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "vlm-gauntlet", "svg.fonttype": "none", "font.size": 10, "text.parse_math": False}
-    ):
-        figure = _draw(points)
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     said = "; ".join(
         f"{label(row)}: clean {percent(row.clean.value)}, worst case {percent(row.worst.accuracy.value)}, "
         f"{row.passes:.3g} encoder passes"
         for row in points
         if row.worst
     )
-    return embeddable(drawn.getvalue(), name, f"Worst case against clean accuracy in per cent, {subject}", said)
+    return drawn(lambda: _draw(points), name, f"Worst case against clean accuracy in per cent, {subject}", said)
 
 
 def _draw(points: Sequence[Row]) -> Figure:
@@ -76,13 +71,28 @@ def _draw(points: Sequence[Row]) -> Figure:
                         "patchA": None, "shrinkA": 3, "shrinkB": 0},
         )  # fmt: skip
         height -= gap
+    plain_axes(axes, "clean accuracy, %", "worst case, %")
+    return figure
+
+
+def drawn(draw: Callable[[], Figure], name: str, title: str, said: str) -> Markup:
+    """What `draw` draws as an inline SVG, in the one style of all charts; title and words are for screen readers."""
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "vlm-gauntlet", "svg.fonttype": "none", "font.size": 10, "text.parse_math": False}
+    ):
+        file = io.BytesIO()
+        draw().savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return embeddable(file.getvalue(), name, title, said)
+
+
+def plain_axes(axes: Axes, x: str, y: str) -> None:
+    """The frame of all charts: a grid behind, no spines, soft labels."""
     axes.grid(color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=SOFT, length=0, pad=7)
-    axes.set_xlabel("clean accuracy, %", color=SOFT, labelpad=7)
-    axes.set_ylabel("worst case, %", color=SOFT, labelpad=7)
+    axes.set_xlabel(x, color=SOFT, labelpad=7)
+    axes.set_ylabel(y, color=SOFT, labelpad=7)
     axes.spines[:].set_visible(False)
-    return figure
 
 
 def shorten(text: str) -> str:

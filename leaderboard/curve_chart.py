@@ -1,14 +1,12 @@
 """Robustness curves of one row as an inline SVG, by the same hand as the other charts."""
 
-import io
 from collections.abc import Sequence
 
-import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .chart import FILL, INK, LINE, SOFT, embeddable, shorten
+from .chart import FILL, INK, SOFT, drawn, plain_axes, shorten
 from .formatting import percent
 from .robustness_curve import ALL, RobustnessCurve, best_curve
 
@@ -27,14 +25,9 @@ def curve_chart(known: Sequence[RobustnessCurve], name: str, subject: str) -> Ma
     if not known or len(known[0].grid) < 3:
         return None
     best = best_curve(known)
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "vlm-gauntlet", "svg.fonttype": "none", "font.size": 10, "text.parse_math": False}
-    ):
-        figure = _draw(known, best)
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     told = ", ".join(f"{percent(a)} at {eps}" for eps, a in zip(best.grid, best.accuracy, strict=True))
-    return embeddable(drawn.getvalue(), name, f"Robust accuracy in per cent against eps, {subject}", f"All: {told}")
+    title = f"Robust accuracy in per cent against eps, {subject}"
+    return drawn(lambda: _draw(known, best), name, title, f"All: {told}")
 
 
 def _draw(known: Sequence[RobustnessCurve], best: RobustnessCurve) -> Figure:
@@ -46,12 +39,7 @@ def _draw(known: Sequence[RobustnessCurve], best: RobustnessCurve) -> Figure:
     axes.step(radii, [100 * value for value in best.accuracy], where="post", color=FILL, linewidth=2, zorder=3)
     axes.set(xlim=(0, radii[-1]), ylim=(0, 100))
     _label(axes, [best, *sorted(known, key=lambda curve: (curve.area, curve.attacker))[:LABELS]])
-    axes.grid(color=LINE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=SOFT, length=0, pad=7)
-    axes.set_xlabel("ε, 1/255", color=SOFT, labelpad=7)
-    axes.set_ylabel("robust accuracy, %", color=SOFT, labelpad=7)
-    axes.spines[:].set_visible(False)
+    plain_axes(axes, "ε, 1/255", "robust accuracy, %")
     return figure
 
 

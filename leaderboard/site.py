@@ -31,6 +31,8 @@ from .optimality_page import drawings, write_optimality_page
 from .rank_groups import rank_ranges, row_key
 from .retrieval_page import write_retrieval_page
 from .rows import Block, Row, card_of, headline
+from .series import series
+from .series_page import write_series_page
 from .statistics import wilson
 from .sweeps import sweeps
 from .worst_case import NEVER_BROKEN, WRONG_ANYWAY
@@ -202,6 +204,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime) -> None:
     for outcome in outcomes:
         write(f"outcomes/{outcome.key}.json", outcome.model_dump_json(indent=1) + "\n")
     write_optimality_page(pages, shared, swept, out)
+    write_series_page(pages, shared, series(evidence.sound), out)
     write_claim_pages(pages, shared, evidence.sound, found, out)
     if retrieval:
         write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
