@@ -73,6 +73,11 @@ def train(
             f"{method} is not trained", expected=f"one of: {', '.join(trainable())}", where="METHOD",
             fix="only methods with a `train` module are trained here",
         )  # fmt: skip
+    if waste := sorted(set(chosen.deviations) & getattr(chosen.defence, "at_inference", frozenset())):
+        raise GauntletError(
+            f"{method}: {', '.join(waste)} changes no training", expected="switches of training", where="METHOD",
+            fix="leave it out; the defence applies it to the checkpoint",
+        )  # fmt: skip
     trainer = import_module(f"vlm_gauntlet.methods.{chosen.card.id}.train").train
     folder = Path(inspect.getfile(chosen.defence)).parent
     job = TrainingJob(

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -16,24 +17,30 @@ from .base import Defence
 class TunedDefence(Defence):
     """Cosine classifier over class texts with the tuned image tower, found by backbone and deviations.
 
+    The switch `mix`, where a card has it, interpolates weights: theta = (1 - mix) theta_clip + mix theta_robust.
+
     Args:
         backbone: the undefended model; a checkpoint belongs to exactly one.
-        mix_alpha: weight interpolation, theta = (1 - a) theta_clip + a theta_robust (official flag of that name).
+
+    Attributes:
+        at_inference: switches that need no checkpoint of their own.
 
     Raises:
         UnavailableError: no checkpoint for this backbone and these deviations; says how to train one.
     """
 
-    def __init__(
-        self, backbone: Backbone, deviations: Mapping[str, str] | None = None, *, mix_alpha: float = 1.0
-    ) -> None:
+    at_inference: ClassVar[frozenset[str]] = frozenset({"mix"})
+
+    def __init__(self, backbone: Backbone, deviations: Mapping[str, str] | None = None) -> None:
         super().__init__(backbone, deviations)
         default = {d.name: d.choices[0] for d in self.card.deviations}
-        switches = "".join(sorted(f"+{n}={c}" for n, c in self.deviations.items() if c != default[n]))
+        trained = {n: c for n, c in self.deviations.items() if c != default[n] and n not in self.at_inference}
+        switches = "".join(sorted(f"+{n}={c}" for n, c in trained.items()))
         train_with = f"gauntlet train {self.card.id}{switches} --backbone {backbone.name} --data DIR"
         folder = Path(inspect.getfile(type(self))).parent
         difference = load_checkpoint(folder, backbone.name + switches, backbone, train_with=train_with)
-        self.robust = backbone.tuned({name: mix_alpha * tensor for name, tensor in difference.items()})
+        mix = float(self.deviations.get("mix", 1))
+        self.robust = backbone.tuned({name: mix * tensor for name, tensor in difference.items()})
 
     @property
     def tuned_backbone(self) -> Backbone:

@@ -138,6 +138,11 @@ def test_methods_that_are_not_trained_say_so() -> None:
     assert result.exit_code == 2 and "tecoa" in result.stderr
 
 
+def test_a_switch_that_acts_on_a_checkpoint_is_not_trained() -> None:
+    result = gauntlet("train", "tecoa+mix=0.5", "--backbone", "miniclip-vit", "--data", ".")
+    assert result.exit_code == 2 and "mix changes no training" in result.stderr
+
+
 def test_training_by_a_recipe_of_ones_own(tmp_path: Path) -> None:
     data = tmp_path / "digits"
     shutil.copytree(EMBEDDED / "digits", data)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.tecoa.method import TeCoA
@@ -97,3 +98,14 @@ def test_without_a_checkpoint_the_cell_is_not_run(tiny_backbone: Backbone) -> No
         TeCoA(tiny_backbone)
     with pytest.raises(UnavailableError, match=r"tiny\+learning_rate=parser-default"):
         TeCoA(tiny_backbone, {"learning_rate": "parser-default"})
+
+
+def test_mix_interpolates_weights_on_the_one_checkpoint() -> None:
+    """theta(1/2) lies half way between CLIP's weights and the robust ones."""
+    backbone = load_backbone("miniclip-vit", "cpu")
+    whole, half = (TeCoA(backbone, {"mix": a}).robust.clip.visual.state_dict() for a in ("1", "0.5"))
+    start = backbone.clip.visual.state_dict()
+    moved = max(float((whole[name] - start[name]).abs().max()) for name in whole)
+    assert moved > 0.01
+    for name in whole:
+        assert torch.allclose(half[name], (start[name] + whole[name]) / 2, atol=1e-6 * max(1.0, moved)), name
