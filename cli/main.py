@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.leaderboard.left_out import left_out_so_far
 
-from . import board, check, claims, data, doctor, lists, retrieval, run, schema, train, verify
+from . import board, check, claims, data, doctor, findings, lists, retrieval, run, schema, train, verify
 from .console import errors
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
@@ -97,6 +97,7 @@ def main(
       gauntlet claims
       gauntlet claims audit
       gauntlet claims verdicts --outcomes outcomes
+      gauntlet findings
 
     \b
     Is an outcome that somebody handed in what comes out?
@@ -115,5 +116,6 @@ app.command("train")(train.train)
 app.command("train-miniclip")(train.train_miniclip)
 app.add_typer(claims.app, name="claims")
 app.add_typer(data.app, name="data")
+app.command("findings")(findings.findings)
 app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)

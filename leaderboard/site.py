@@ -25,6 +25,7 @@ from .chart import chart, charted
 from .claim_pages import write_claim_pages
 from .evidence import MAKERS, Evidence
 from .exports import to_csv, to_json, to_latex
+from .findings_page import write_findings_page
 from .flags import MASKING
 from .left_out import left_out
 from .optimality_page import drawings, write_optimality_page
@@ -208,6 +209,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime) -> None:
     write_claim_pages(pages, shared, evidence.sound, found, out)
     if retrieval:
         write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
+    write_findings_page(pages, shared, out)
     write("cheating.html", pages.get_template("cheating.html.j2").render(**shared, root=""))
     write("style.css", (TEMPLATES / "style.css").read_text(encoding="utf-8"))
     write("results.csv", to_csv(found, ranks, evidence.told))

@@ -21,7 +21,7 @@ from vlm_gauntlet.fixtures.records import Cell
 from vlm_gauntlet.suites import running
 
 COMMANDS = ("run", "board", "check", "methods", "attacks", "datasets", "protocols", "backbones", "train",
-            "train-miniclip", "doctor", "schema", "data get", "retrieval", "verify")  # fmt: skip
+            "train-miniclip", "findings", "doctor", "schema", "data get", "retrieval", "verify")  # fmt: skip
 CELL = ("--backbone", "miniclip-vit", "--dataset", "digits", "--protocol", "clean", "--limit", "4")
 
 MINE = """

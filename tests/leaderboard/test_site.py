@@ -94,7 +94,7 @@ def pages(site: Path) -> dict[Path, Page]:
 
 def test_every_page_is_well_formed(site: Path) -> None:
     found = pages(site)
-    assert len([p for p in found if "claims" not in p.parts and p.name != "audit.html"]) == 1 + 7 + 3 + 1 + 1 + 1 + 1
+    assert len([p for p in found if "claims" not in p.parts and p.name != "audit.html"]) == 1 + 7 + 3 + 5
     assert len([p for p in found if "claims" in p.parts]) > 50
     for path, page in found.items():
         assert len(page.ids) == len(set(page.ids)), path
