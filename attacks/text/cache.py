@@ -61,7 +61,7 @@ def cached(
         search: attacks sentences.
     """
     code = code_digest([SEARCH, root_of(type(source))])
-    asked = (tower.digest, prompts.digest, rules.model_dump_json(), source.digest, code)
+    asked = (tower.text_digest, prompts.digest, rules.model_dump_json(), source.digest, code)
     path = folder() / f"{sha256(repr(asked).encode())[:32]}.json"
     texts = list(dict.fromkeys(text for group in prompts.prompts for text in group))
     found = _read(path, asked)
