@@ -15,7 +15,7 @@ from .base import Defence
 
 
 class TunedDefence(Defence):
-    """Cosine classifier over class texts with the tuned image tower, found by backbone and deviations.
+    """Cosine classifier over class texts with the tuned tower or towers, found by backbone and deviations.
 
     The switch `mix`, where a card has it, interpolates weights: theta = (1 - mix) theta_clip + mix theta_robust.
 

@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save
 from torch import Tensor
@@ -28,8 +29,12 @@ class Pin(BaseModel):
 
 
 def packed_difference(start: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> bytes:
-    """Trained parameters by name as their difference to those they started from; matrices as int8 rows."""
-    difference = {name: (tensor.detach() - start[name]).cpu() for name, tensor in trained.items()}
+    """Trained parameters by name as their difference to those they started from; matrices as int8 rows.
+
+    What did not move is left out: a table of words is larger than both towers of a small model.
+    """
+    moved = {name: tensor for name, tensor in trained.items() if not torch.equal(tensor, start[name])}
+    difference = {name: (tensor.detach() - start[name].detach()).cpu() for name, tensor in moved.items()}
     matrices = {name for name, tensor in difference.items() if tensor.dim() >= 2 and tensor.numel() > 1024}
     return save(pack(difference, int8=matrices))
 

@@ -1,12 +1,14 @@
-"""Fine-tuning of an image tower: what TeCoA and its descendants share. Each adds a loss."""
+"""Fine-tuning of an image tower, or of both: what TeCoA and its descendants share. Each adds a loss."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.backbone import OUTSIDE, Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from .checkpoint import packed_difference
@@ -25,14 +27,17 @@ class TowerTraining(Training):
         deviations: of the method, those that were chosen.
 
     Attributes:
+        text: whether all outside the image tower is trained too.
         student: the model whose tower is trained.
     """
+
+    text: ClassVar[bool] = False
 
     def __init__(self, base: Backbone, prompts: PromptSet, deviations: Mapping[str, str]) -> None:
         self.base, self.prompts, self.deviations = base, prompts, deviations
         self.start = base.digest
-        self.student = base.tuned({})
-        named = self.student.clip.visual.named_parameters()
+        self.student = base.tuned({}, text=self.text)
+        named = self.student.tunable(text=self.text).items()
         self._weights = {name: p for name, p in named if p.is_floating_point()}
 
     @property
@@ -45,8 +50,36 @@ class TowerTraining(Training):
         """See Training; the batch has `images` [B, 3, S, S] and `labels` [B]."""
 
 
+class BothTowersTraining(TowerTraining):
+    """A copy of the whole model is trained: image tower, text tower, and the logit scale, which nothing clamps.
+
+    A recipe may give the groups `image`, `text`, `tokens` (the table of word vectors) and `scale` rates of their own.
+    """
+
+    text = True
+
+    def groups(self, phase: str) -> Mapping[str, list[str]]:
+        """See Training."""
+        found: dict[str, list[str]] = {}
+        for name in self._weights:
+            found.setdefault(_group(name), []).append(name)
+        return found
+
+    def texts(self, sentences: Sequence[str]) -> Tensor:
+        """Unit features [N, D] of sentences as the text tower stands, differentiable: `student` would cache them."""
+        return F.normalize(self.student.encode_text(sentences), dim=-1)
+
+
+def _group(name: str) -> str:
+    if not name.startswith(OUTSIDE):
+        return "image"
+    return {"token_embedding.weight": "tokens", "logit_scale": "scale", "logit_bias": "scale"}.get(
+        name.removeprefix(OUTSIDE).removeprefix("text."), "text"
+    )
+
+
 def train_tower(job: TrainingJob, make: Callable[[Backbone, PromptSet, Mapping[str, str]], TowerTraining]) -> Path:
-    """Fine-tunes the image tower of a job's backbone; returns the checkpoint's path."""
+    """Fine-tunes the tower of a job's backbone, or both; returns the checkpoint's path."""
     training = make(job.base, job.dataset.prompts, job.deviations)
     job.fit(training, job.samples())
-    return job.finish(packed_difference(job.base.clip.visual.state_dict(), training.weights))
+    return job.finish(packed_difference(job.base.tunable(text=training.text), training.weights))
