@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationInfo, model_validator
 
+from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures.errors import GauntletError, reading, unknown_name
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.inheritance import inherited, merged
@@ -95,6 +96,7 @@ class Phase(_Frozen):
         accumulate: parts in which a batch is computed, to save memory.
         clip: largest norm of the gradient.
         attack: of the inner maximisation, for a method that has one.
+        text: how sentences are attacked, for a method that trains on them.
     """
 
     name: str = "main"
@@ -106,6 +108,7 @@ class Phase(_Frozen):
     schedule: Schedule = Schedule()
     clip: PositiveFloat | None = None
     attack: Budget | None = None
+    text: WordSwap | None = None
 
     @model_validator(mode="after")
     def _one_length(self) -> "Phase":
@@ -139,6 +142,20 @@ class Phase(_Frozen):
                 fix='attack = { eps = "1/255", steps = 2, step_size = "1/255" }',
             )  # fmt: skip
         return self.attack
+
+    @property
+    def text_rules(self) -> WordSwap:
+        """The `text`.
+
+        Raises:
+            GauntletError: the recipe has none.
+        """
+        if self.text is None:
+            raise GauntletError(
+                f"phase {self.name!r} without an attack on text", expected="a source of words and a budget",
+                where="the recipe", fix='text = { source = "characters" }',
+            )  # fmt: skip
+        return self.text
 
 
 class Recipe(_Frozen):

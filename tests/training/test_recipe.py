@@ -115,3 +115,18 @@ def test_too_few_samples_are_an_error() -> None:
     assert recipe.phases[0].length(9) == 2
     with pytest.raises(GauntletError, match="3 samples"):
         recipe.phases[0].length(3)
+
+
+def test_an_attack_on_text_is_common_to_all_phases_or_missed(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        SMALL + 'text = { source = "characters", candidates = 3 }\n[[phases]]\nname = "a"\n[[phases]]\nname = "b"\n'
+    )
+    assert [p.text_rules.candidates for p in read_recipe(path).phases] == [3, 3]
+    path.write_text(SMALL)
+    (phase,) = read_recipe(path).phases
+    with pytest.raises(GauntletError, match="without an attack on text"):
+        _ = phase.text_rules
+    path.write_text(SMALL + 'text = { source = "characters", index_shift = "as_coded" }\n')
+    with pytest.raises(GauntletError, match="index_shift belongs to the source masked-lm"):
+        read_recipe(path)
