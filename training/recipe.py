@@ -62,13 +62,17 @@ class Schedule(_Frozen):
         name: `constant`; `cosine`: half a cosine to zero over the steps after the warm-up; `capped-cosine`: half a
             cosine over all steps, never above the warm-up's line.
         warmup: steps; step 0 already has the rate of one step up the line.
+        first_step: `peak`: step 0 has the optimiser's own rate, as in a loop that sets the rate after each step.
     """
 
     name: Literal["constant", "cosine", "capped-cosine"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 0
+    first_step: Literal["line", "peak"] = "line"
 
     def rate(self, peak: float, step: int, total: int) -> float:
         """Learning rate at a step in 0..total - 1 of a phase."""
+        if step == 0 and self.first_step == "peak":
+            return peak
         if self.name == "capped-cosine":
             line = (step + 1) / self.warmup if self.warmup else 1.0
             return peak * min(line, 0.5 * (1 + math.cos(math.pi * step / total)))

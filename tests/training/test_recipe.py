@@ -41,6 +41,14 @@ def test_rates_of_the_other_shapes() -> None:
     assert Schedule(name="cosine").rate(0.8, 0, 5) == 0.8
 
 
+def test_a_first_step_at_the_peak_is_the_only_one_that_differs() -> None:
+    """A loop that sets the rate after each step runs its first at the optimiser's own; the others follow the line."""
+    for name in ("constant", "cosine", "capped-cosine"):
+        line, peak = (Schedule(name=name, warmup=4, first_step=first) for first in ("line", "peak"))
+        assert line.rate(0.8, 0, 12) == 0.2 and peak.rate(0.8, 0, 12) == 0.8
+        assert [line.rate(0.8, s, 12) for s in range(1, 12)] == [peak.rate(0.8, s, 12) for s in range(1, 12)]
+
+
 def test_the_shipped_recipes_say_what_made_the_checkpoints() -> None:
     """The constants that stood in code when the shipped weights were trained."""
     tecoa = read_recipe(ROOT / "methods/tecoa/recipes/miniclip-vit.toml").phases[0]
