@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.training.checkpoint import load_checkpoint
+from vlm_gauntlet.training.checkpoint import load_checkpoint, set_apart
 
 from .base import Defence
 
@@ -38,9 +38,15 @@ class TunedDefence(Defence):
         switches = "".join(sorted(f"+{n}={c}" for n, c in trained.items()))
         train_with = f"gauntlet train {self.card.id}{switches} --backbone {backbone.name} --data DIR"
         folder = Path(inspect.getfile(type(self))).parent
-        difference = load_checkpoint(folder, backbone.name + switches, backbone, train_with=train_with)
+        kept = load_checkpoint(folder, backbone.name + switches, backbone, train_with=train_with)
+        difference, beside = set_apart(kept)
         mix = float(self.deviations.get("mix", 1))
-        self.robust = backbone.tuned({name: mix * tensor for name, tensor in difference.items()})
+        towers = {name: mix * tensor for name, tensor in difference.items()}
+        self.robust = backbone.tuned(towers, text_map=self.text_map(beside))
+
+    def text_map(self, beside: Mapping[str, Tensor]) -> nn.Module | None:
+        """How the class texts are moved, from what the checkpoint keeps beside the towers; by default they are not."""
+        return None
 
     @property
     def tuned_backbone(self) -> Backbone:

@@ -15,6 +15,8 @@ from vlm_gauntlet.fixtures.files import read_weights
 from vlm_gauntlet.fixtures.packing import pack, unpack
 from vlm_gauntlet.fixtures.parts import is_there
 
+BESIDE = "beside:"  # starts the names of what is no part of the image tower
+
 
 class Pin(BaseModel):
     """What is known of a checkpoint: digest, size in bytes, the backbone it starts from, data, and how it was made."""
@@ -28,15 +30,26 @@ class Pin(BaseModel):
     trained_on: str = "unknown"
 
 
-def packed_difference(start: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> bytes:
+def packed_difference(
+    start: Mapping[str, Tensor], trained: Mapping[str, Tensor], beside: Mapping[str, Tensor] | None = None
+) -> bytes:
     """Trained parameters by name as their difference to those they started from; matrices as int8 rows.
 
-    What did not move is left out: a table of words is larger than both towers of a small model.
+    What did not move is left out: a table of words is larger than both towers of a small model. What a method keeps
+    `beside` them is written as it is, in half precision.
     """
     moved = {name: tensor for name, tensor in trained.items() if not torch.equal(tensor, start[name])}
     difference = {name: (tensor.detach() - start[name].detach()).cpu() for name, tensor in moved.items()}
     matrices = {name for name, tensor in difference.items() if tensor.dim() >= 2 and tensor.numel() > 1024}
-    return save(pack(difference, int8=matrices))
+    kept = {BESIDE + name: tensor.detach().cpu() for name, tensor in (beside or {}).items()}
+    return save(pack(difference | kept, int8=matrices))
+
+
+def set_apart(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The difference of a checkpoint, and what was kept beside it."""
+    difference = {name: tensor for name, tensor in state.items() if not name.startswith(BESIDE)}
+    beside = {name.removeprefix(BESIDE): t for name, t in state.items() if name.startswith(BESIDE)}
+    return difference, beside
 
 
 def packed_tensors(tensors: Mapping[str, Tensor], *, int8: bool) -> bytes:

@@ -45,6 +45,11 @@ class TowerTraining(Training):
         """See Training."""
         return self._weights
 
+    @property
+    def beside(self) -> Mapping[str, Tensor]:
+        """What the checkpoint keeps beside the tower, by name; nothing by default."""
+        return {}
+
     @abstractmethod
     def loss(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """See Training; the batch has `images` [B, 3, S, S] and `labels` [B]."""
@@ -82,4 +87,6 @@ def train_tower(job: TrainingJob, make: Callable[[Backbone, PromptSet, Mapping[s
     """Fine-tunes the tower of a job's backbone, or both; returns the checkpoint's path."""
     training = make(job.base, job.dataset.prompts, job.deviations)
     job.fit(training, job.samples())
-    return job.finish(packed_difference(job.base.tunable(text=training.text), training.weights))
+    start = job.base.tunable(text=training.text)
+    towers = {name: tensor for name, tensor in training.weights.items() if name in start}
+    return job.finish(packed_difference(start, towers, training.beside))
