@@ -1,0 +1,1 @@
+"""LAAT: adversarial training towards expanded text anchors."""
