@@ -1,0 +1,1 @@
+"""TIMA: image tower and class texts tuned with each other in view."""
