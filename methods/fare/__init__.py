@@ -1,0 +1,1 @@
+"""FARE: unsupervised adversarial fine-tuning of the image embedding."""
