@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from vlm_gauntlet.fixtures.errors import reading, unknown_name
 
-from . import noise, text
+from . import anchors, noise, text
 from .finding import Figure, Finding, Judgement
 from .scene import PLACES as PLACES
 from .scene import Place, Scene
@@ -82,7 +82,7 @@ class Told:
 
 def findings() -> dict[str, Finding]:
     """All of them, in the order in which people read them."""
-    return {found.id: found for room in (noise, text) for found in room.FINDINGS}
+    return {found.id: found for room in (noise, anchors, text) for found in room.FINDINGS}
 
 
 def finding(name: str) -> Finding:
