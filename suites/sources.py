@@ -1,7 +1,7 @@
 """Models that images are transferred from: the undefended backbone, every tuned one on it, the defence's own parts."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -47,12 +47,7 @@ def sources(defence: Defence, backbone: Backbone) -> dict[str, Defence]:
         defence: whom the images are for.
         backbone: what everything stands on.
     """
-    towers = {"undefended": backbone}
-    for tuned in tuned_methods():
-        try:
-            towers[tuned.name] = tuned.build(backbone).tuned_backbone
-        except UnavailableError:  # nobody trained it on this backbone
-            continue
+    towers = {"undefended": backbone, **_tuned_towers(backbone)}
     if defence.offers("tuned_backbone"):
         towers["own tower"] = defence.tuned_backbone
     towers["own backbone"] = defence.backbone
@@ -65,6 +60,18 @@ def sources(defence: Defence, backbone: Backbone) -> dict[str, Defence]:
             seen.append(features)
             found[name] = undefended.build(tower)
     return found | {f"branch {i}": Branch(defence, i) for i in range(_branches(defence))}
+
+
+@lru_cache(maxsize=1)  # the cells of a run stand on one backbone; another copy of it is another key
+def _tuned_towers(backbone: Backbone) -> dict[str, Backbone]:
+    """Every tuned backbone on this one, by the method that tuned it."""
+    towers = {}
+    for tuned in tuned_methods():
+        try:
+            towers[tuned.name] = tuned.build(backbone).tuned_backbone
+        except UnavailableError:  # nobody trained it on this backbone
+            continue
+    return towers
 
 
 def _features(tower: Backbone) -> Tensor:
