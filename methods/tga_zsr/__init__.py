@@ -1,0 +1,1 @@
+"""TGA-ZSR: adversarial fine-tuning guided by text-guided attention."""
