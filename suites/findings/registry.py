@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from vlm_gauntlet.fixtures.errors import reading, unknown_name
 
-from . import anchors, noise, text
+from . import anchors, attention, features, noise, text
 from .finding import Figure, Finding, Judgement
 from .scene import PLACES as PLACES
 from .scene import Place, Scene
 
+ROOMS = (noise, features, anchors, attention, text)  # in the order in which people read them
 MEASURED = Path(__file__).parent / "measured.csv"
 COLUMNS = ("finding", "backbone", "dataset", "eps", "n", "value", "low", "high")
 LIMIT = 64
@@ -81,8 +82,8 @@ class Told:
 
 
 def findings() -> dict[str, Finding]:
-    """All of them, in the order in which people read them."""
-    return {found.id: found for room in (noise, anchors, text) for found in room.FINDINGS}
+    """All of them, in the order of their rooms."""
+    return {found.id: found for room in ROOMS for found in room.FINDINGS}
 
 
 def finding(name: str) -> Finding:
