@@ -45,7 +45,7 @@ class Training(ABC):
     """
 
     terms: ClassVar[tuple[str, ...]]
-    couples_batch: ClassVar[bool] = False
+    couples_batch: bool = False
     start: str
 
     @property
