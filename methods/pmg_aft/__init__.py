@@ -1,0 +1,1 @@
+"""PMG-AFT: adversarial fine-tuning guided by the frozen original."""
