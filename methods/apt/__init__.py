@@ -1,0 +1,1 @@
+"""APT: adversarial prompt tuning of the text context."""
