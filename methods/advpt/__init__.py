@@ -1,0 +1,1 @@
+"""AdvPT: a text context learned on a bank of attacked embeddings."""
