@@ -15,9 +15,7 @@ from ..tuned import TunedDefence
 class PMGAFT(TunedDefence):
     """See TunedDefence."""
 
-    def __init__(
-        self, backbone: Backbone, deviations: Mapping[str, str] | None = None, *, mix_alpha: float = 1.0
-    ) -> None:
-        super().__init__(backbone, deviations, mix_alpha=mix_alpha)
+    def __init__(self, backbone: Backbone, deviations: Mapping[str, str] | None = None) -> None:
+        super().__init__(backbone, deviations)
         if self.deviations["normalisation"] == "imagenet":
             self.robust = normalised_as_imagenet(self.robust)

@@ -2,9 +2,11 @@
 
 from vlm_gauntlet.attacks.protocols import protocol
 from vlm_gauntlet.fixtures.backbones import load_backbone
-from vlm_gauntlet.methods.registry import method
+from vlm_gauntlet.methods.discovery import HERE
+from vlm_gauntlet.methods.registry import method, methods
 from vlm_gauntlet.suites.keys import attack_code
 from vlm_gauntlet.suites.sources import sources
+from vlm_gauntlet.training.checkpoint import read_pins
 
 QUERY = protocol("transfer-query-500-black-box-linf-16-255")
 
@@ -15,9 +17,15 @@ def names(name: str) -> list[str]:
 
 
 def test_who_stands_on_what() -> None:
-    assert names("undefended") == ["undefended", "tecoa"]
-    assert names("tecoa") == ["undefended", "tecoa"], "its own tower is there already"
-    assert names("ttc@tecoa")[:2] == ["undefended", "tecoa"]
+    tuned = [
+        name
+        for name, kind in sorted(methods().items())
+        if kind.offers("tuned_backbone") and "miniclip-vit" in read_pins(HERE / name)
+    ]
+    assert {"fare", "tecoa"} <= set(tuned)
+    assert names("undefended") == ["undefended", *tuned]
+    assert names("tecoa") == ["undefended", *tuned], "its own tower is there already"
+    assert names("ttc@tecoa")[: 1 + len(tuned)] == ["undefended", *tuned]
     assert [n for n in names("aom") if n.startswith("branch")], "what is mixed is a source of its own"
 
 

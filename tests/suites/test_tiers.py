@@ -27,7 +27,7 @@ def test_who_runs_where() -> None:
 
 def test_randomised_methods_have_a_limit_of_their_own() -> None:
     mini = tier("mini")
-    drawing = ["rn", "ttc", "ttc@tecoa", "aom", "clipure_diff", "cola"]
+    drawing = ["rn", "ttc", "ttc@tecoa", "aom", "clipure_diff", "cola", "resize_pad"]
     assert mini.limits == dict.fromkeys(drawing, 8)
     assert tier("full").limits == {}
 
