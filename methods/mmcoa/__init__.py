@@ -1,0 +1,1 @@
+"""MMCoA: adversarial fine-tuning of both encoders on attacked images and attacked texts."""
