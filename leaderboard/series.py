@@ -107,7 +107,9 @@ def _knobs(outcome: Outcome) -> Iterator[tuple[str, Fraction, tuple[object, ...]
         cell.seed,
         ids,
     )
-    if cell.protocol.attack.name != NO_ATTACK and (steps := _steps(cell.protocol)):
+    if cell.protocol.attack.name == NO_ATTACK:
+        return
+    if steps := _steps(cell.protocol):
         # The code of an attack is one for all of its steps.
         yield STEPS, steps, (cell.method, *place, cell.method_digest, cell.code_digest, _without_steps(cell.protocol))
     for name, value, method in _switches(cell.method):

@@ -46,6 +46,11 @@ def test_a_numeric_switch_with_its_default() -> None:
     assert {p.clean.value for p in found.points} == {0.75}
 
 
+def test_clean_accuracy_alone_is_no_series() -> None:
+    held = [outcome("1110", "clean", method=f"tecoa{mix}") for mix in ("", "+mix=0.5", "+mix=0.25")]
+    assert series(held) == []
+
+
 def test_a_composition_keeps_what_it_stands_on() -> None:
     """The switch of the tower below is no switch of the method above."""
     held = [outcome("1110", PGD.format(10), method=f"ttc@tecoa{mix}") for mix in ("", "+mix=0.5", "+mix=0.25")]
