@@ -28,7 +28,9 @@ ALIGNMENT_WEIGHT = 100.0  # DISTR_LOSS_W of the code
 
 
 class TAPT(Defence):
-    """Tunes visual prompts (V), or visual and textual ones (VLI), for one step on the views of each image.
+    """Tunes visual prompts (V), visual and textual ones (VLI), or textual ones and their projections to visual (VLJ).
+
+    One step on the views of each image, from the same prompts for all images.
 
     Args:
         pretuned: prompts and statistics to start from; default: the checkpoint of this backbone.
@@ -56,8 +58,8 @@ class TAPT(Defence):
         variant, normed = self.deviations["variant"], self.deviations["first_tokens"] == "layer-norm"
         self.pretuned = pretuned or Pretuned.load(backbone, variant, normed=normed)
         self.start = replace(self.pretuned.prompts, normed=normed)
-        if self.deviations["snapshot"] == "as_released":
-            # Copied before the weights were loaded: only the first layer's context has been learned.
+        if self.deviations["snapshot"] == "as_released" and variant != "VLJ":
+            # Copied before the weights were loaded: only the first layer's context has been learned. VLJ copies later.
             self.start = replace(untrained(backbone, variant, normed=normed), context=self.start.context)
 
     def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
@@ -96,7 +98,7 @@ class TAPT(Defence):
 
     def certain_views(self, images: Tensor, views: Views, prompts: PromptSet) -> Tensor:
         """Indices [B, n] of the views of lowest entropy under the prompts at the start, without a graph."""
-        with torch.no_grad(), visual_prompts(self.backbone, self.start.visual, normed=self.start.normed):
+        with torch.no_grad(), visual_prompts(self.backbone, self.start.visual_tokens, normed=self.start.normed):
             features = view_features(self.backbone, images.detach(), views)
             weights = self.start.class_weights(self.backbone, prompts)
             return most_certain(view_logits(self.backbone, features, weights), self.share)
@@ -111,7 +113,7 @@ class TAPT(Defence):
         mean, variance = (now.mean - kept.mean).abs(), (now.variance - kept.variance).abs()
         if self.deviations["alignment"] == "paper":
             return (mean + variance).flatten(1).sum(1)
-        depth = self.start.visual.shape[1]  # 9 in the code, whose range(0, 9 - 1) forgets the last layer
+        depth = self.start.visual_tokens.shape[1]  # 9 in the code, whose range(0, 9 - 1) forgets the last layer
         return ALIGNMENT_WEIGHT / depth * ((mean + variance) / 2)[:, : depth - 1].mean((2, 3)).sum(1)
 
     def _step(self, images: Tensor, views: Views, chosen: Tensor, prompts: PromptSet, unroll: bool) -> DeepPrompts:

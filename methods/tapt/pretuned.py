@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -34,22 +34,36 @@ class DeepPrompts:
     """Learned tokens of both towers, one set for each of B samples.
 
     Args:
-        visual: [B, depth, M, W].
+        visual: [B, depth, M, W]; None where they are projections of the textual ones.
         context: [B, M, W'] for the first M words of "a photo of a"; None where only the image tower is prompted.
         deep: [B, depth' - 1, M, W'] for the same places in the text tower's later layers; None where it has one layer.
+        weight, bias: [B, depth, W, W'] and [B, depth, W] of the projections (VLJ), one for each layer of the image
+            tower; then `deep` is as deep as they are, and a shallower text tower reads its first layers.
         normed: whether the first layer's visual tokens pass the tower's layer norm before it.
     """
 
-    visual: Tensor
+    visual: Tensor | None = None
     context: Tensor | None = None
     deep: Tensor | None = None
-    normed: bool = False
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    normed: bool = True
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """Those that there are, by name."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}
+
+    @property
+    def visual_tokens(self) -> Tensor:
+        """What enters the image tower [B, depth, M, W]: learned, or projected from what enters the text tower."""
+        if self.visual is not None:
+            return self.visual
+        assert self.context is not None and self.weight is not None and self.bias is not None
+        first = self.context[:, None]
+        learned = first if self.deep is None else torch.cat([first, self.deep], dim=1)
+        return learned @ self.weight.mT + self.bias[:, :, None]
 
     def repeated(self, count: int) -> "DeepPrompts":
         """The same prompts for `count` samples, detached from any graph, and ready to be differentiated."""
@@ -71,30 +85,41 @@ class DeepPrompts:
         self, backbone: Backbone, images: Tensor, prompts: PromptSet, record: list[Tensor] | None = None
     ) -> Tensor:
         """Images [B, n, 3, H, W], n of each sample -> logits [B, n, K]; `record` as in `visual_prompts`."""
-        with visual_prompts(backbone, self.visual, record, normed=self.normed):
+        with visual_prompts(backbone, self.visual_tokens, record, normed=self.normed):
             features = F.normalize(backbone.encode_image(images.flatten(0, 1)).float(), dim=-1)
         weights = self.class_weights(backbone, prompts)
         return view_logits(backbone, features.view(*images.shape[:2], -1), weights)
 
 
-def untrained(backbone: Backbone, variant: str, seed: int = 0, *, normed: bool = False) -> DeepPrompts:
-    """N(0, 0.02) tokens, and the words themselves for the first layer's text; `normed` as in DeepPrompts."""
+def untrained(backbone: Backbone, variant: str, seed: int = 0, *, normed: bool = True) -> DeepPrompts:
+    """N(0, 0.02) tokens, and the words themselves for the first layer's text; `normed` as in DeepPrompts.
+
+    Projections start as torch's linear layers do: U(-1 / sqrt(W'), 1 / sqrt(W')).
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def tokens(layers: int, width: int) -> Tensor:
         return SPREAD * torch.randn(1, layers, TOKENS, width, generator=generator).to(backbone.device)
 
+    def linear(*shape: int, inputs: int) -> Tensor:
+        return ((2 * torch.rand(1, *shape, generator=generator) - 1) / inputs**0.5).to(backbone.device)
+
     def prompted(layers: int) -> int:
         return int(layers * SHARE_OF_LAYERS + 0.5)
 
     layers, width = depth_and_width(image_transformer(backbone))
-    visual = DeepPrompts(tokens(prompted(layers), width), normed=normed)
+    depth = prompted(layers)
     if variant == "V":
-        return visual
-    layers, width = depth_and_width(text_transformer(backbone))
+        return DeepPrompts(tokens(depth, width), normed=normed)
+    layers, inputs = depth_and_width(text_transformer(backbone))
     context = word_vectors(backbone)[None, :TOKENS].clone()
-    deep = tokens(prompted(layers) - 1, width) if prompted(layers) > 1 else None
-    return replace(visual, context=context, deep=deep)
+    if variant == "VLJ":
+        deep = tokens(depth - 1, inputs) if depth > 1 else None
+        weight, bias = linear(depth, width, inputs, inputs=inputs), linear(depth, width, inputs=inputs)
+        return DeepPrompts(context=context, deep=deep, weight=weight, bias=bias, normed=normed)
+    visual = tokens(depth, width)
+    deep = tokens(prompted(layers) - 1, inputs) if prompted(layers) > 1 else None
+    return DeepPrompts(visual, context, deep, normed=normed)
 
 
 @dataclass(frozen=True)
@@ -114,13 +139,13 @@ class Pretuned:
         return named
 
     @classmethod
-    def load(cls, backbone: Backbone, variant: str, *, normed: bool = False) -> "Pretuned":
-        """Reads `<backbone>+first_tokens=layer-norm+variant=<variant>.safetensors` (defaults are not named).
+    def load(cls, backbone: Backbone, variant: str, *, normed: bool = True) -> "Pretuned":
+        """Reads `<backbone>+first_tokens=bypass+variant=<variant>.safetensors` (defaults are not named).
 
         Raises:
             UnavailableError: none for this backbone; says how to train one.
         """
-        suffix = "+first_tokens=layer-norm" * normed + f"+variant={variant}" * (variant != "V")
+        suffix = "+first_tokens=bypass" * (not normed) + f"+variant={variant}" * (variant != "V")
         train_with = f"gauntlet train tapt{suffix} --backbone {backbone.name} --data DIR"
         tensors = load_checkpoint(Path(__file__).parent, backbone.name + suffix, backbone, train_with=train_with)
         tensors = {name: tensor.to(backbone.device) for name, tensor in tensors.items()}

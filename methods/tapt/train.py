@@ -1,4 +1,4 @@
-"""TAPT's preparation: prompts tuned on adversarial pictures (APT-V, APT-VLI), then statistics of clean pictures.
+"""TAPT's preparation: prompts tuned on adversarial pictures (APT-V, -VLI, -VLJ), then statistics of clean pictures.
 
 The phase `clean` tunes other prompts in the same way, without an attack, for the clean statistics.
 """
@@ -71,14 +71,17 @@ def clean_statistics(backbone: Backbone, prompts: DeepPrompts, images: Tensor) -
     with torch.no_grad():
         for part in torch.split(images, 256):
             tokens.append([])
-            with visual_prompts(backbone, prompts.visual, tokens[-1], normed=prompts.normed):
+            with visual_prompts(backbone, prompts.visual_tokens, tokens[-1], normed=prompts.normed):
                 backbone.encode_image(part.to(backbone.device))
     return TokenStatistics.of([torch.cat(layer) for layer in zip(*tokens, strict=True)], len(images), unbiased=True)
 
 
 def train(job: TrainingJob) -> Path:
     """Tunes prompts on sixteen pictures of each class, in minutes; returns the checkpoint's path."""
-    defaults = {"first_tokens": "bypass", "variant": "V"}  # the switches of which each choice needs its own checkpoint
+    defaults = {
+        "first_tokens": "layer-norm",
+        "variant": "V",
+    }  # the switches of which each choice needs its own checkpoint
     chosen = {name: job.deviations.get(name, default) for name, default in defaults.items()}
     job = replace(job, deviations={name: choice for name, choice in chosen.items() if choice != defaults[name]})
     samples = job.samples(purpose=())

@@ -58,7 +58,7 @@ def tuned(chosen: TAPT, images: Tensor, prompts: PromptSet) -> DeepPrompts:
     return chosen.tune(images, prompts)
 
 
-@pytest.mark.parametrize("variant", ["V", "VLI"])
+@pytest.mark.parametrize("variant", ["V", "VLI", "VLJ"])
 @pytest.mark.parametrize("route", GRADIENTS)
 def test_a_sample_does_not_see_its_neighbours(
     variant: str, route: str, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
@@ -69,7 +69,7 @@ def test_a_sample_does_not_see_its_neighbours(
     assert torch.allclose(whole, torch.cat(alone), atol=1e-4)
 
 
-@pytest.mark.parametrize("variant", ["V", "VLI"])
+@pytest.mark.parametrize("variant", ["V", "VLI", "VLJ"])
 def test_the_step_is_one_of_torchs_adamw_on_the_papers_loss(
     variant: str, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
@@ -117,12 +117,12 @@ def test_first_tokens_that_pass_the_norm_have_no_size(
 def test_each_place_of_the_first_tokens_has_a_checkpoint_of_its_own(
     tmp_path: Path, tiny_backbone: Backbone, job_of: Callable[..., TrainingJob]
 ) -> None:
-    with pytest.raises(UnavailableError, match=r"gauntlet train tapt\+first_tokens=layer-norm\+variant=VLI"):
-        TAPT(tiny_backbone, {"first_tokens": "layer-norm", "variant": "VLI"})
-    chosen = {"first_tokens": "layer-norm", "words": "a-photo-of-a"}
+    with pytest.raises(UnavailableError, match=r"gauntlet train tapt\+first_tokens=bypass\+variant=VLI"):
+        TAPT(tiny_backbone, {"first_tokens": "bypass", "variant": "VLI"})
+    chosen = {"first_tokens": "bypass", "words": "a-photo-of-a"}
     (tmp_path / "short.toml").write_text(RECIPE)
     path = train(job_of("tapt", tmp_path, wanted=str(tmp_path / "short.toml"), deviations=chosen))
-    assert path.name == "tiny+first_tokens=layer-norm.safetensors"
+    assert path.name == "tiny+first_tokens=bypass.safetensors"
 
 
 def test_alignment_as_coded_has_the_codes_constants(tiny_backbone: Backbone, images: Tensor) -> None:
@@ -157,6 +157,39 @@ def test_as_released_never_uses_the_trained_deep_prompts(
         assert not torch.allclose(answer("as_released", 1), answer("as_released", 2), atol=1e-3)
 
 
+def test_vlj_copies_its_prompts_after_they_are_loaded(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    released, loaded = (
+        logits(defence(tiny_backbone, images, "VLJ", snapshot=s), images, prompts)
+        for s in ("as_released", "after_load")
+    )
+    assert torch.equal(released, loaded)
+
+
+def test_the_visual_tokens_of_vlj_are_projections_of_the_textual_ones(
+    tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    """By hand: layer 0's come from the context, layer 1's from the deep tokens; then it is VLI with these tokens."""
+    joint = untrained(tiny_backbone, "VLJ", seed=3)
+    assert joint.visual is None and joint.weight.shape == (1, 2, 32, 16) and joint.deep.shape == (1, 1, 2, 16)
+    text = (joint.context[0], joint.deep[0, 0])
+    by_hand = torch.stack([torch.nn.functional.linear(text[i], joint.weight[0, i], joint.bias[0, i]) for i in range(2)])
+    assert torch.allclose(joint.visual_tokens[0], by_hand, atol=1e-6)
+    independent = DeepPrompts(by_hand[None], joint.context, joint.deep)
+    found = [own.logits(tiny_backbone, images[None], prompts) for own in (joint, independent)]
+    assert torch.allclose(*found, atol=1e-5)
+
+
+def test_the_text_tower_of_vlj_reads_the_tokens_of_the_layers_that_it_has(prompts: PromptSet) -> None:
+    """miniclip-vit: five prompted layers that see, two that read; the tokens of the others reach pictures only."""
+    backbone = load_backbone("miniclip-vit")
+    joint = untrained(backbone, "VLJ").repeated(1)
+    assert joint.visual_tokens.shape == (1, 5, 2, 128) and joint.deep.shape == (1, 4, 2, 96)
+    (gradient,) = torch.autograd.grad(joint.class_weights(backbone, prompts)[..., 0].sum(), joint.deep)
+    assert gradient[:, 0].abs().max() > 0 and gradient[:, 1:].abs().max() == 0
+
+
 def test_the_codes_words_stand_in_place_of_the_data_sets(tiny_backbone: Backbone, images: Tensor) -> None:
     names = ["cat", "dog", "ship"]
     own, photo = (PromptSet.from_templates(names, [t]) for t in ("a sketch of {c}", "a photo of a {c}."))
@@ -165,7 +198,7 @@ def test_the_codes_words_stand_in_place_of_the_data_sets(tiny_backbone: Backbone
     assert not torch.allclose(logits(defence(tiny_backbone, images), images, own), logits(coded, images, own))
 
 
-@pytest.mark.parametrize("variant", ["V", "VLI"])
+@pytest.mark.parametrize("variant", ["V", "VLI", "VLJ"])
 def test_it_costs_what_the_card_says(variant: str, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
     chosen, passes = defence(tiny_backbone, images, variant), tiny_backbone.passes
     forward, backward = passes.forward, passes.backward
@@ -174,7 +207,7 @@ def test_it_costs_what_the_card_says(variant: str, tiny_backbone: Backbone, imag
     assert (chosen.card.cost.forward, chosen.card.cost.backward) == (71, 6)
 
 
-@pytest.mark.parametrize("variant", ["V", "VLI"])
+@pytest.mark.parametrize("variant", ["V", "VLI", "VLJ"])
 def test_an_attack_leaves_no_trace(variant: str, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:
     chosen = defence(tiny_backbone, images, variant)
     before = {n: t.clone() for n, t in [*chosen.named_parameters(), *chosen.named_buffers()]}
@@ -211,7 +244,7 @@ def test_other_towers_and_missing_prompts_are_not_run(tiny_backbone: Backbone) -
         TAPT(tiny_backbone)
 
 
-@pytest.mark.parametrize("variant", ["V", "VLI"])
+@pytest.mark.parametrize("variant", ["V", "VLI", "VLJ"])
 def test_the_shipped_prompts_are_trained_and_their_statistics_fit_the_tower(variant: str) -> None:
     backbone = load_backbone("miniclip-vit")
     made, start = Pretuned.load(backbone, variant), untrained(backbone, variant)
@@ -222,7 +255,7 @@ def test_the_shipped_prompts_are_trained_and_their_statistics_fit_the_tower(vari
     assert not torch.allclose(made.robust.mean, made.clean.mean, atol=0.01)
 
 
-@pytest.mark.parametrize("variant", ["V", "VLI"])
+@pytest.mark.parametrize("variant", ["V", "VLI", "VLJ"])
 def test_pre_tuning_makes_prompts_robust(
     variant: str, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
 ) -> None:
