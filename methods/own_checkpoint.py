@@ -1,7 +1,7 @@
 """The tensors that a method itself trained for a backbone, found by the switches that are not at their defaults."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -13,19 +13,21 @@ from .base import Defence
 from .card import Deviation
 
 
-def not_default(chosen: Mapping[str, str], switches: tuple[Deviation, ...], *, but: str = "") -> dict[str, str]:
+def not_default(
+    chosen: Mapping[str, str], switches: tuple[Deviation, ...], *, but: Collection[str] = ()
+) -> dict[str, str]:
     """The choices that make a checkpoint another one.
 
     Args:
         chosen: by name.
         switches: all that the method has.
-        but: the one that changes nothing in training, if there is one.
+        but: those that change nothing in training.
     """
     default = {d.name: d.choices[0] for d in switches}
-    return {name: choice for name, choice in chosen.items() if choice != default[name] and name != but}
+    return {name: choice for name, choice in chosen.items() if choice != default[name] and name not in but}
 
 
-def own_checkpoint(defence: Defence, backbone: Backbone, *, but: str = "") -> dict[str, Tensor]:
+def own_checkpoint(defence: Defence, backbone: Backbone, *, but: Collection[str] = ()) -> dict[str, Tensor]:
     """Reads `<backbone>+<switch>=<choice>.safetensors` beside the defence's own file, on the backbone's device.
 
     Raises:

@@ -1,17 +1,16 @@
 """A fine-tuned defence: zero-shot classification with a tower that `training/tower.py` made."""
 
-import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.training.checkpoint import load_checkpoint, set_apart
+from vlm_gauntlet.training.checkpoint import set_apart
 
 from .base import Defence
+from .own_checkpoint import own_checkpoint
 
 
 class TunedDefence(Defence):
@@ -33,13 +32,7 @@ class TunedDefence(Defence):
 
     def __init__(self, backbone: Backbone, deviations: Mapping[str, str] | None = None) -> None:
         super().__init__(backbone, deviations)
-        default = {d.name: d.choices[0] for d in self.card.deviations}
-        trained = {n: c for n, c in self.deviations.items() if c != default[n] and n not in self.at_inference}
-        switches = "".join(sorted(f"+{n}={c}" for n, c in trained.items()))
-        train_with = f"gauntlet train {self.card.id}{switches} --backbone {backbone.name} --data DIR"
-        folder = Path(inspect.getfile(type(self))).parent
-        kept = load_checkpoint(folder, backbone.name + switches, backbone, train_with=train_with)
-        difference, beside = set_apart(kept)
+        difference, beside = set_apart(own_checkpoint(self, backbone, but=self.at_inference))
         mix = float(self.deviations.get("mix", 1))
         towers = {name: mix * tensor for name, tensor in difference.items()}
         self.robust = backbone.tuned(towers, text_map=self.text_map(beside))

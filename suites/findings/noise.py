@@ -34,13 +34,13 @@ def gained(scene: Scene) -> Figure:
 FINDINGS = (
     Finding(
         "false-stability", "The feature of an adversarial image moves less under small noise than the clean image's",
-        "TTC (Xing et al., CVPR 2025), section 3", "share of samples whose attacked image drifts less, noise of +-eps",
+        "TTC (Xing et al., CVPR 2025), section 3", "share of samples whose attacked image drifts less, noise of ±eps",
         0.5, True, lambda scene: stabler(scene, scene.eps),
     ),
     Finding(
         "stability-reversed", "Under stronger noise the order turns: adversarial images are the less stable ones",
         "Malik, Naseer, Khan (arXiv 2606.03730)",
-        f"share of samples whose attacked image drifts less, noise of +-{STRONG} eps", 0.5, False,
+        f"share of samples whose attacked image drifts less, noise of ±{STRONG} eps", 0.5, False,
         lambda scene: stabler(scene, STRONG * scene.eps),
     ),
     Finding(
