@@ -1,0 +1,1 @@
+"""FT-Adv.: FT-Clean's loss on adversarial pictures."""

@@ -1,0 +1,1 @@
+"""FT-Clean: contrastive fine-tuning on clean pictures, a control."""
