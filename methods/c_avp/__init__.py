@@ -1,0 +1,1 @@
+"""C-AVP: a frame around the picture for each class."""
