@@ -15,6 +15,7 @@ import torch
 
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.methods.clipure_diff.train import PriorTraining
+from vlm_gauntlet.methods.mmcoa.train import MMCoATraining
 from vlm_gauntlet.methods.tapt.train import PromptTraining
 from vlm_gauntlet.methods.tecoa.train import TeCoATraining
 from vlm_gauntlet.training.job import TrainingJob
@@ -35,8 +36,12 @@ SHORT = {
     + '[[phases]]\nname = "robust"\n[[phases]]\nname = "clean"\nattack = { eps = "0" }\n',
     "clipure_diff": "epochs = 4\nbatch_size = 8\nsave_every = 3\n"
     + 'optimiser = { name = "adamw", learning_rate = 1e-3 }\n',
+    "mmcoa": "epochs = 2\nbatch_size = 8\nsave_every = 2\n" + ATTACK
+    + 'text = { source = "characters", candidates = 2 }\n'
+    + 'optimiser = { name = "adam", learning_rate = 1e-3, groups = { tokens = { learning_rate = 0 } } }\n',
 }  # fmt: skip
-TRAINING: dict[str, type[Training]] = {"tecoa": TeCoATraining, "tapt": PromptTraining, "clipure_diff": PriorTraining}
+TRAINING: dict[str, type[Training]] = {"tecoa": TeCoATraining, "tapt": PromptTraining, "clipure_diff": PriorTraining,
+                                      "mmcoa": MMCoATraining}  # fmt: skip
 
 
 def kill(training: type[Training], at: int, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
@@ -59,7 +64,7 @@ def kill(training: type[Training], at: int, monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("tecoa", 1, {}), ("tecoa", 6, {"attack_gradients": "accumulated"}), ("tecoa", 9, {}),
         ("tapt", 3, {}), ("tapt", 5, {"variant": "VLI"}), ("tapt", 7, {"variant": "VLI"}),
-        ("clipure_diff", 2, {}), ("clipure_diff", 7, {}),
+        ("clipure_diff", 2, {}), ("clipure_diff", 7, {}), ("mmcoa", 5, {}),
     ],
 )  # fmt: skip
 def test_killed_and_resumed_is_undisturbed(
