@@ -103,7 +103,8 @@ def untrained(backbone: Backbone, variant: str, seed: int = 0, *, normed: bool =
 
     def linear(*shape: int, inputs: int) -> Tensor:
         drawn = 2 * torch.rand(1, *shape, generator=generator) - 1
-        return (drawn / inputs**0.5).to(backbone.device)
+        made: Tensor = (drawn / inputs**0.5).to(backbone.device)
+        return made
 
     def prompted(layers: int) -> int:
         return int(layers * SHARE_OF_LAYERS + 0.5)
