@@ -206,7 +206,7 @@ def test_the_command_would_make_the_missing_outcome() -> None:
 
 
 def test_a_method_that_is_not_here_and_an_attack_that_is_not() -> None:
-    assert "not implemented" in one(claim(method="mmcoa")).reason
+    assert "not implemented" in one(claim(method="delta_llava")).reason
     assert "prompts 'openai-ensemble'" in one(claim(protocol="fare-clean")).reason
 
 
@@ -298,4 +298,4 @@ def test_an_explained_deviation_needs_a_pattern_that_fits() -> None:
     released = next(c for c in claims() if c.id == "clipure/abstract/CLIPure/ImageNet robust")
     assert explained_by(released).startswith("step: ")
     assert explained_by(claim()) == ""
-    assert explained_by(claim(method="mmcoa")) == ""
+    assert explained_by(claim(method="delta_llava")) == ""
