@@ -81,7 +81,7 @@ def train(job: TrainingJob) -> Path:
     """Learns the frames; returns the checkpoint's path."""
     switches = {d.name: d.choices[0] for d in CAVP.card.deviations} | dict(job.deviations)
     job = replace(job, deviations=not_default(switches, CAVP.card.deviations))
-    universal, with_margins = switches["prompts"] == "universal", switches["loss"] == "ce+cw"
+    universal, with_margins = switches["prompts"] == "universal", switches["loss"] == "margins"
     training = FrameTraining(job.base, job.dataset.prompts, universal=universal, margins=with_margins)
     job.fit(training, job.samples())
     return job.finish(packed_tensors(training.learned.tensors, int8=False))

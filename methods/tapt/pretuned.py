@@ -102,9 +102,8 @@ def untrained(backbone: Backbone, variant: str, seed: int = 0, *, normed: bool =
         return SPREAD * torch.randn(1, layers, TOKENS, width, generator=generator).to(backbone.device)
 
     def linear(*shape: int, inputs: int) -> Tensor:
-        drawn = 2 * torch.rand(1, *shape, generator=generator) - 1
-        made: Tensor = (drawn / inputs**0.5).to(backbone.device)
-        return made
+        made: Tensor = (2 * torch.rand(1, *shape, generator=generator) - 1) / inputs**0.5
+        return made.to(backbone.device)
 
     def prompted(layers: int) -> int:
         return int(layers * SHARE_OF_LAYERS + 0.5)
