@@ -196,7 +196,7 @@ def trained(tiny_backbone: Backbone, tmp_path: Path, monkeypatch, job_of: Callab
     train(job_of("mmcoa", tmp_path, wanted=str(tmp_path / "short.toml"), shots=2, report=said.append))
     assert "--shots 2" in said[0]
     (tmp_path / "checkpoints.toml").write_text(said[0])
-    monkeypatch.setattr("vlm_gauntlet.methods.tuned.inspect.getfile", lambda kind: str(tmp_path / "method.py"))
+    monkeypatch.setattr("vlm_gauntlet.methods.own_checkpoint.inspect.getfile", lambda kind: str(tmp_path / "method.py"))
     return MMCoA(tiny_backbone)
 
 

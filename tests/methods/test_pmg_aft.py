@@ -175,7 +175,7 @@ def test_the_recipe_trains_on_small_data(tmp_path: Path, job_of: Callable[..., T
 def test_the_answer_comes_through_the_normalisation_of_the_training(
     tiny_backbone: Backbone, images: Tensor, prompts: PromptSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlm_gauntlet.methods.tuned.load_checkpoint", lambda *args, **named: {})
+    monkeypatch.setattr("vlm_gauntlet.methods.own_checkpoint.load_checkpoint", lambda *args, **named: {})
     plain, other = (PMGAFT(tiny_backbone, {"normalisation": c}) for c in ("clip", "imagenet"))
     assert torch.allclose(plain(images, prompts), tiny_backbone(images, prompts), atol=1e-4)
     expected = normalised_as_imagenet(tiny_backbone)(images, prompts)

@@ -203,7 +203,7 @@ def test_a_recipe_makes_a_checkpoint_that_the_defence_opens(
     path = train(job_of("tga_zsr", tmp_path, wanted=str(recipe), report=said.append))
     (tmp_path / "checkpoints.toml").write_text(said[0])
     assert read_pins(tmp_path)["tiny"].trained_on == "noise" and path.with_suffix(".loss.csv").is_file()
-    monkeypatch.setattr("vlm_gauntlet.methods.tuned.inspect.getfile", lambda kind: str(tmp_path / "method.py"))
+    monkeypatch.setattr("vlm_gauntlet.methods.own_checkpoint.inspect.getfile", lambda kind: str(tmp_path / "method.py"))
     tuned = TGAZSR(tiny_backbone)
     assert not torch.allclose(tuned(images, prompts), tiny_backbone(images, prompts), atol=1e-2)
     assert math.isclose(tuned.tuned_backbone.logit_scale.item(), tiny_backbone.logit_scale.item())

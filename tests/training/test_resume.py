@@ -86,7 +86,7 @@ def test_killed_and_resumed_is_undisturbed(
     assert sha256(resumed.read_bytes()) == sha256(whole.read_bytes())
     curves = [p.with_name(f"{p.stem}.loss.csv").read_text() for p in (whole, resumed)]
     assert curves[0] == curves[1] and len(curves[0].splitlines()) > at
-    assert {p.suffix for p in resumed.parent.iterdir()} == {".csv", ".safetensors"}
+    assert {p.suffix for p in resumed.parent.iterdir()} == {".csv", ".safetensors", ".svg"}
     assert not list(resumed.parent.glob("*.resume.*")), "a finished training leaves no state behind"
 
 
