@@ -1,0 +1,1 @@
+"""ΔCLIP: a CLIP pre-trained from scratch on adversarial images (Double Visual Defense)."""

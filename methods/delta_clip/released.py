@@ -1,0 +1,84 @@
+"""The weights that the authors released (zw123/delta_clip_*, CC-BY-4.0), and what stands between them and a number.
+
+Their configuration names a `vocab_path` that open_clip does not know; the tokens are BERT word pieces, not CLIP's
+pairs; pictures are normalised with ImageNet's mean and deviation; and both towers belong together.
+"""
+
+import json
+from pathlib import Path
+
+import open_clip
+import torch
+
+from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, reading
+from vlm_gauntlet.fixtures.files import sha256
+
+from .word_pieces import WordPieces
+
+# The undefended model whose row it stands beside -> repository and revision.
+NAMES = {
+    "open_clip:ViT-L-14-quickgelu/openai": ("zw123/delta_clip_l14_224", "5df0035"),
+    "open_clip:ViT-L-14-336-quickgelu/openai": ("zw123/delta_clip_l14_336", "fb81a6b"),
+    "open_clip:ViT-H-14/laion2b_s32b_b79k": ("zw123/delta_clip_h14_336", "a7c426d"),
+}
+CONFIG, WEIGHTS, VOCABULARY = "open_clip_config.json", "open_clip_pytorch_model.bin", "vocab.txt"
+ONLY_IN_THE_FORK = "vocab_path"  # of text_cfg: where the vocabulary lay on the authors' machine
+
+
+def fetched(backbone: str) -> Path:
+    """The folder of the released files for a backbone, from the local cache or the hub.
+
+    Raises:
+        UnavailableError: they are not on this machine and cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+
+    repository, revision = NAMES[backbone]
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=[CONFIG, WEIGHTS, VOCABULARY]))
+    except Exception as error:  # a hub that cannot be reached raises a dozen different types
+        raise UnavailableError(
+            f"no {repository} at {revision}: {' '.join(str(error).split())[:200]}",
+            expected="its files in the local cache, or a reachable hub", where="methods/delta_clip",
+            fix=f"fetch them once with network: hf download {repository} --revision {revision}",
+        ) from error  # fmt: skip
+
+
+def load_released(folder: Path, *, first_row_decides: bool = False) -> Backbone:
+    """The model of a folder with configuration, weights and vocabulary, as they lie on the hub.
+
+    Args:
+        folder: of the three files.
+        first_row_decides: see WordPieces.
+
+    Raises:
+        GauntletError: a file is missing or of another model, or says no normalisation.
+    """
+    with reading("released weights", folder, expected=f"{CONFIG}, {WEIGHTS} and {VOCABULARY}", fix="fetch them again"):
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        model, preprocess = config["model_cfg"], config["preprocess_cfg"]
+        mean, std = preprocess["mean"], preprocess["std"]  # CLIP's own would go unnoticed and cost accuracy
+        text = {key: value for key, value in model["text_cfg"].items() if key != ONLY_IN_THE_FORK}
+        made = {**{key: value for key, value in model.items() if key != "custom_text"}, "text_cfg": text}
+        towers = open_clip.CustomTextCLIP if model.get("custom_text") else open_clip.CLIP
+        clip = towers(**made).float()
+        state = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+        fits = clip.load_state_dict(state, strict=False)
+        vocabulary = (folder / VOCABULARY).read_text(encoding="utf-8").splitlines()
+    missing = [name for name in fits.missing_keys if not name.endswith("attn_mask")]
+    if missing or fits.unexpected_keys:
+        raise GauntletError(
+            f"weights that do not fit: missing {missing[:3]}, unexpected {fits.unexpected_keys[:3]}",
+            expected="the tensors of both towers that the configuration describes", where=str(folder),
+            fix="take configuration and weights from one revision",
+        )  # fmt: skip
+    tokenize = WordPieces(vocabulary, context=int(text["context_length"]), first_row_decides=first_row_decides)
+    if tokenize.highest >= int(text["vocab_size"]):
+        raise GauntletError(
+            f"a vocabulary of {tokenize.highest + 1} pieces", expected=f"at most {text['vocab_size']}",
+            where=str(folder / VOCABULARY), fix="take vocabulary and weights from one revision",
+        )  # fmt: skip
+    digest = sha256(b"".join(tensor.float().numpy().tobytes() for tensor in clip.state_dict().values()))
+    size = int(model["vision_cfg"]["image_size"])
+    return Backbone(clip, tokenize, name=f"released:{folder.name}", image_size=size, mean=mean, std=std, digest=digest)
