@@ -10,6 +10,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.attacks.base import Plain
 from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import load_backbone
@@ -46,7 +47,7 @@ def proxy_robustness(
 ) -> ProxyRobustness:
     """Attacks images [B, 3, H, W] on the source and shows them to the proxy; each resizes them to its own input."""
     keys = tuple(key_of("proxy robustness", i) for i in range(len(images)))
-    attacked = PGD("linf", eps, steps=steps)(lambda x: source(x, prompts), images, labels, keys).images
+    attacked = PGD("linf", eps, steps=steps)(Plain(lambda x: source(x, prompts)), images, labels, keys).images
 
     def right(model: Backbone, shown: Tensor) -> int:
         with torch.no_grad():
