@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.training.checkpoint import load_checkpoint
 
@@ -62,4 +63,6 @@ def with_towers(backbone: Backbone, weights: Mapping[str, Tensor]) -> Backbone:
     with torch.no_grad():
         for name, tensor in weights.items():
             own[name].copy_(tensor)
+    held = sorted((name, sha256(tensor.cpu().contiguous().numpy().tobytes())) for name, tensor in weights.items())
+    twin.text_digest = sha256(repr((backbone.text_digest, held)).encode())  # attacked texts are kept by it
     return twin

@@ -95,6 +95,9 @@ def test_a_checkpoint_replaces_both_towers(
     assert not torch.allclose(defence.robust.text_features(prompts), visual.text_features(prompts)), "texts, too"
     assert torch.allclose(defence.robust.encode_image(images), visual.encode_image(images), atol=1e-4)
     assert torch.equal(with_towers(tiny_backbone, {})(images, prompts), before)
+    other = {"logit_scale": tiny_backbone.clip.logit_scale + 1}
+    digests = {with_towers(tiny_backbone, weights).text_digest for weights in ({}, other)}
+    assert len({*digests, tiny_backbone.text_digest}) == 3, "texts attacked on another tower are kept apart"
 
 
 def test_what_cannot_be_pretrained_is_said(tiny_backbone: Backbone, tmp_path: Path, job_of) -> None:
