@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from vlm_gauntlet.fixtures.errors import reading, unknown_name
 
-from . import anchors, attention, features, noise, proxies, text
+from . import anchors, attention, features, noise, proxies, text, trained
 from .finding import Figure, Finding, Judgement
 from .scene import PLACES as PLACES
 from .scene import Place, Scene
 
-ROOMS = (noise, features, anchors, attention, proxies, text)  # in the order in which people read them
+ROOMS = (noise, features, anchors, attention, proxies, text, trained)  # in the order in which people read them
 MEASURED = Path(__file__).parent / "measured.csv"
 COLUMNS = ("finding", "backbone", "dataset", "eps", "n", "value", "low", "high")
 LIMIT = 64
