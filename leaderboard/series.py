@@ -98,15 +98,8 @@ def _point(value: Fraction, outcome: Outcome) -> Point:
 def _knobs(outcome: Outcome) -> Iterator[tuple[str, Fraction, tuple[object, ...]]]:
     """(what grows, its value, everything else) of an outcome."""
     cell, ids = outcome.cell, frozenset(sample.id for sample in outcome.samples)
-    place = (
-        cell.backbone,
-        cell.backbone_digest,
-        cell.dataset,
-        cell.dataset_digest,
-        cell.prompts_digest,
-        cell.seed,
-        ids,
-    )
+    data = (cell.dataset, cell.dataset_digest, cell.prompts_digest, ids)
+    place = (cell.backbone, cell.backbone_digest, *data, cell.seed)
     if cell.protocol.attack.name == NO_ATTACK:
         return
     if steps := _steps(cell.protocol):
