@@ -44,6 +44,7 @@ def test_a_map_of_class_texts_reaches_all_that_compare_with_them(
     expected = tuned.logit_scale * F.normalize(tiny_backbone.encode_image(images), dim=-1) @ before.roll(1, -1).T
     assert torch.allclose(tuned(images, prompts), expected, atol=1e-4)
     assert tuned.tuned({}).text_map is tuned.text_map and tiny_backbone.text_map is None
+    assert not any(module.training for module in tuned.modules()), "whoever builds on it finds it as it is"
 
 
 def test_a_map_of_class_texts_has_a_part_in_the_digest_of_texts(tiny_backbone: Backbone) -> None:
