@@ -148,7 +148,7 @@ def test_the_command_gives_every_table_and_the_readme_its_figures(tmp_path: Path
     text = (Path(__file__).parents[2] / "README.md").read_text()
     (said,) = re.findall(r"On `miniclip-cnn`.*?chance", text, re.DOTALL)
     figures = {(f"{d.rho:.2f}", len(d.methods), f"{d.p:.2f}") for d in found if d.rho is not None}
-    told = re.findall(r"(\d\.\d\d) with [\w ]+ \((\d)[\w ]*, p = (\d\.\d\d)\)", said.replace("\n", " "))
+    told = re.findall(r"(-?\d\.\d\d) with [\w ]+ \((\d)[\w ]*, p = (\d\.\d\d)\)", said.replace("\n", " "))
     assert len(told) == 3 and {(rho, int(n), p) for rho, n, p in told} <= figures, "run `gauntlet claims direction`"
     empty = CliRunner().invoke(app, ["claims", "direction", "--outcomes", str(tmp_path)])
     assert "four methods in common" in empty.stdout
