@@ -1,6 +1,7 @@
 """Tiers: which methods, data sets and protocols run together, from `fixtures/data/tiers/*.toml` or a file elsewhere.
 
-A method enters a tier by what its card says: its cost, whether it is exemplary, which variants of it are worth a row.
+A method enters a tier by what its card says: its cost, whether it is exemplary, which variants of it are worth a row,
+on which embedded backbones it was trained.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlm_gauntlet import fixtures
+from vlm_gauntlet.fixtures.backbones import embedded
 from vlm_gauntlet.fixtures.errors import reading
 from vlm_gauntlet.fixtures.inheritance import inherited
 from vlm_gauntlet.fixtures.parts import Parts, read_all
@@ -60,7 +62,12 @@ class Tier(BaseModel):
         return {name: self.randomised_limit for name in usable if described(name).card.randomised}
 
     def _names(self, card: Card) -> Iterator[str]:
-        """The names by which a method enters: its own, and those of its variants."""
+        """The names by which a method enters: its own, and those of its variants.
+
+        One that needs weights stays out of a tier on an embedded backbone for which nobody trained it.
+        """
+        if card.weights and self.backbone in embedded() and self.backbone not in card.weights:
+            return
         cost = card.attack_cost
         affordable = self.passes is None or (cost is not None and cost.forward + cost.backward <= self.passes)
         if affordable and cost is not None and (card.exemplary or not self.exemplary):

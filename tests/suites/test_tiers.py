@@ -50,6 +50,9 @@ def test_full_is_nightly_on_more_samples() -> None:
         (Cost(forward=1, backward=1), {"variants": (Variant(name="+slow", gpu=True),)}, {"gpu": True},
          ["new", "new+slow"]),
         (Cost(forward=1, backward=1), {"variants": (Variant(name="@tecoa"),)}, {}, ["new", "new@tecoa"]),
+        (Cost(forward=1, backward=1), {"weights": {"miniclip-cnn": "x"}}, {"backbone": "miniclip-vit"}, []),
+        (Cost(forward=1, backward=1), {"weights": {"miniclip-cnn": "x"}}, {"backbone": "miniclip-cnn"}, ["new"]),
+        (Cost(forward=1, backward=1), {"weights": {"miniclip-cnn": "x"}}, {"backbone": "open_clip:x/t"}, ["new"]),
         (Cost(forward=9, backward=9), {}, {"named": ("other",), "passes": 1}, ["other"]),
     ],
 )  # fmt: skip
