@@ -1,6 +1,7 @@
 """The code part of a cell's key: everything that the method, the attack and the scoring import."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from vlm_gauntlet.attacks.registry import build
 from vlm_gauntlet.fixtures.backbone import Backbone
@@ -39,8 +40,14 @@ def attack_code(protocol: Protocol, sources: Mapping[str, Defence], backbone: Ba
     if not sources or backbone is None:
         return code_digest(roots) if roots else ""
     behind = [root for tuned in tuned_methods() for root in method_roots(tuned)]
-    states = [f"{name} {state_digest(source, backbone)}" for name, source in sources.items()]
+    states = [f"{name} {_state(source, backbone)}" for name, source in sources.items()]
     return sha256("\n".join([code_digest((*roots, *dict.fromkeys(behind))), *states]).encode())
+
+
+@lru_cache(maxsize=64)
+def _state(source: Defence, backbone: Backbone) -> str:
+    """Digest of a source; those that stand on the shared backbone are the same objects in every cell of a run."""
+    return state_digest(source, backbone)
 
 
 def shared_roots(chosen: Method) -> tuple[Root, ...]:

@@ -1,6 +1,7 @@
 """Models that images are transferred from: the undefended backbone, every tuned one on it, the defence's own parts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import torch
@@ -47,31 +48,39 @@ def sources(defence: Defence, backbone: Backbone) -> dict[str, Defence]:
         defence: whom the images are for.
         backbone: what everything stands on.
     """
-    towers = {"undefended": backbone, **_tuned_towers(backbone)}
+    found = dict(_on(backbone))
+    own = {"own backbone": defence.backbone}
     if defence.offers("tuned_backbone"):
-        towers["own tower"] = defence.tuned_backbone
-    towers["own backbone"] = defence.backbone
-    undefended = method("undefended")
-    found: dict[str, Defence] = {}
-    seen: list[Tensor] = []
-    for name, tower in towers.items():
-        features = _features(tower)
-        if not any(torch.equal(features, other) for other in seen):
-            seen.append(features)
-            found[name] = undefended.build(tower)
-    return found | {f"branch {i}": Branch(defence, i) for i in range(_branches(defence))}
+        own = {"own tower": defence.tuned_backbone, **own}
+    for name, tower in own.items():
+        _add(found, name, tower)
+    branches = {f"branch {i}": Branch(defence, i) for i in range(_branches(defence))}
+    return {name: source.defence for name, source in found.items()} | branches
+
+
+@dataclass(frozen=True)
+class _Source:
+    defence: Defence
+    features: Tensor
 
 
 @lru_cache(maxsize=1)  # the cells of a run stand on one backbone; another copy of it is another key
-def _tuned_towers(backbone: Backbone) -> dict[str, Backbone]:
-    """Every tuned backbone on this one, by the method that tuned it."""
-    towers = {}
+def _on(backbone: Backbone) -> dict[str, _Source]:
+    """The backbone itself and every tuned one on it, by the method that tuned it, each model once."""
+    found: dict[str, _Source] = {}
+    _add(found, "undefended", backbone)
     for tuned in tuned_methods():
         try:
-            towers[tuned.name] = tuned.build(backbone).tuned_backbone
+            _add(found, tuned.name, tuned.build(backbone).tuned_backbone)
         except UnavailableError:  # nobody trained it on this backbone
             continue
-    return towers
+    return found
+
+
+def _add(found: dict[str, _Source], name: str, tower: Backbone) -> None:
+    features = _features(tower)
+    if not any(torch.equal(features, other.features) for other in found.values()):
+        found[name] = _Source(method("undefended").build(tower), features)
 
 
 def _features(tower: Backbone) -> Tensor:

@@ -99,7 +99,7 @@ def test_elsewhere_it_is_listed_once(said: dict[str, tuple[int, str, str]]) -> N
         err = said[name][2]
         for lost in ("method 'x'", "method 'ttc'", "method 'rn (entry point"):
             assert err.count(f"left out: {lost}") == 1, name
-    assert "not run: ttc, which the tier asks for" in said["tier"][1] and "7 outcomes" in said["tier"][1]
+    assert "not run: ttc, which the tier asks for" in said["tier"][1] and "6 outcomes" in said["tier"][1]
     for lost in ("source 'mmcoa'", "family of reported protocols 'mmcoa'", "claims file 'hd'"):
         for name in ("audit", "verdicts", "claims", "board"):
             assert said[name][2].count(f"left out: {lost}") == 1, (name, lost)

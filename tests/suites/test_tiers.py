@@ -15,7 +15,7 @@ from vlm_gauntlet.suites.tiers import Tier, tier
 
 def test_who_runs_where() -> None:
     fast, mini, nightly, full = (set(tier(name).methods) for name in tiers.TIERS)
-    assert fast == {"undefended", "rn", "ttc", "aom", "clipure_cos", "clipure_cos+as_coded", "tecoa", "fare"}
+    assert fast == {"undefended", "rn", "ttc", "aom", "clipure_cos", "clipure_cos+as_coded", "tecoa"}
     assert {"ttc@tecoa", "cola", "tte"} <= mini and not mini & {"hd", "tpt", "r_tpt", "tapt", "clipure_cos+as_coded"}
     variants = {"ttc@tecoa", "et3@tecoa", "clipure_cos+as_coded", "dbd+strength=one"}
     tuned = {"clipure_cos+step=tuned", "anti_adversary+step_size=tuned", "cola+smallest_crop=tuned"}
