@@ -7,7 +7,6 @@ pairs; pictures are normalised with ImageNet's mean and deviation; and both towe
 import json
 from pathlib import Path
 
-import open_clip
 import torch
 
 from vlm_gauntlet.fixtures.backbone import Backbone
@@ -55,6 +54,8 @@ def load_released(folder: Path, *, first_row_decides: bool = False) -> Backbone:
     Raises:
         GauntletError: a file is missing or of another model, or says no normalisation.
     """
+    import open_clip  # slow to import
+
     with reading("released weights", folder, expected=f"{CONFIG}, {WEIGHTS} and {VOCABULARY}", fix="fetch them again"):
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         model, preprocess = config["model_cfg"], config["preprocess_cfg"]
