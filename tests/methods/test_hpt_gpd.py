@@ -86,6 +86,8 @@ def test_each_switch_changes_what_it_should(
         return HPTTraining(tiny_backbone, prompts, deviations, proxy).loss(batch, phase("pulled"))
 
     equal, little, scaled = terms(), terms(pull="v1"), terms(logits="scaled")
+    first = HPTTraining(tiny_backbone, prompts, {}, proxy).loss(batch, phase("anchored"))["anchor"]
+    assert equal["anchor"].item() == pytest.approx(first.item(), rel=1e-5) and first > 1e-6, "as heavy in both phases"
     assert little["anchor"].item() == pytest.approx(0.001 * equal["anchor"].item(), rel=1e-5)
     assert little["proxy"].item() == pytest.approx(equal["proxy"].item(), rel=1e-5)
     assert scaled["proxy"] > 5 * equal["proxy"], "a scale above one makes the classes unequal"
