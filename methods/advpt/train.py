@@ -1,7 +1,6 @@
 """AdvPT's training (Zhang et al. 2024, section 3): the bank, then cross-entropy between it and the prompted classes."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -16,7 +15,7 @@ from vlm_gauntlet.training.samples import Batch, InMemory
 from vlm_gauntlet.training.trainer import Training
 
 from ..learned_context import CONTEXT, LearnedContext, cosine_logits
-from ..own_checkpoint import not_default
+from ..training_switches import settled
 from .bank import bank
 from .losses import on_bank
 from .method import AdvPT
@@ -60,8 +59,7 @@ def banked(backbone: Backbone, pictures: InMemory, budget: Budget) -> InMemory:
 
 def train(job: TrainingJob) -> Path:
     """Makes the bank and learns the context; returns the checkpoint's path."""
-    switches = {d.name: d.choices[0] for d in AdvPT.card.deviations} | dict(job.deviations)
-    job = replace(job, deviations=not_default(switches, AdvPT.card.deviations))
+    job, _ = settled(job, AdvPT.card)
     pictures = job.samples()
     assert isinstance(pictures, InMemory)  # a bank of a stream would not fit either
     start = LearnedContext.untrained(

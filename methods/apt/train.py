@@ -1,7 +1,6 @@
 """APT's training (Li et al. 2024, section 3.2): pictures attacked through the prompted model, then a step on V."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from vlm_gauntlet.training.samples import Batch
 from vlm_gauntlet.training.trainer import Training
 
 from ..learned_context import CONTEXT, LearnedContext, cosine_logits
-from ..own_checkpoint import not_default
+from ..training_switches import settled
 from ..views import draw_views
 from .losses import adversarial
 from .method import APT, image_tower
@@ -99,8 +98,7 @@ class JointAscent:
 
 def train(job: TrainingJob) -> Path:
     """Learns the context, in minutes; returns the checkpoint's path."""
-    switches = {d.name: d.choices[0] for d in APT.card.deviations} | dict(job.deviations)
-    job = replace(job, deviations=not_default(switches, APT.card.deviations))
+    job, switches = settled(job, APT.card)
     start = LearnedContext.untrained(
         job.base, int(switches["tokens"]), job.dataset.class_names, each=switches["contexts"] == "class-specific",
         middle=switches["position"] == "middle", seed=job.seed,

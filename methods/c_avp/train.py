@@ -1,7 +1,6 @@
 """C-AVP's training (Chen et al. 2023, section 3): cross-entropy clean and attacked, and margins between the prompts."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from vlm_gauntlet.training.recipe import Phase
 from vlm_gauntlet.training.samples import Batch
 from vlm_gauntlet.training.trainer import Training
 
-from ..own_checkpoint import not_default
+from ..training_switches import settled
 from .losses import by_class, margins
 from .method import CAVP, Frames, prompted_logits
 
@@ -79,8 +78,7 @@ class FrameTraining(Training):
 
 def train(job: TrainingJob) -> Path:
     """Learns the frames; returns the checkpoint's path."""
-    switches = {d.name: d.choices[0] for d in CAVP.card.deviations} | dict(job.deviations)
-    job = replace(job, deviations=not_default(switches, CAVP.card.deviations))
+    job, switches = settled(job, CAVP.card)
     universal, with_margins = switches["prompts"] == "universal", switches["loss"] == "margins"
     training = FrameTraining(job.base, job.dataset.prompts, universal=universal, margins=with_margins)
     job.fit(training, job.samples())

@@ -1,7 +1,6 @@
 """Training of the visual prompt (Mao et al. 2023, section 3.3): PGD through the prompt, then a step on the prompt."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -15,7 +14,7 @@ from vlm_gauntlet.training.recipe import Phase
 from vlm_gauntlet.training.samples import Batch
 from vlm_gauntlet.training.trainer import Training
 
-from ..own_checkpoint import not_default
+from ..training_switches import settled
 from .losses import text_guided
 from .method import Prompt, VisualPrompt
 
@@ -51,8 +50,7 @@ class VisualPromptTraining(Training):
 
 def train(job: TrainingJob) -> Path:
     """Learns the prompt; returns the checkpoint's path."""
-    switches = {d.name: d.choices[0] for d in VisualPrompt.card.deviations} | dict(job.deviations)
-    job = replace(job, deviations=not_default(switches, VisualPrompt.card.deviations))
+    job, switches = settled(job, VisualPrompt.card)
     start = Prompt.untrained(job.base, int(switches["tokens"]), job.seed)
     training = VisualPromptTraining(job.base, start, job.dataset.prompts)
     job.fit(training, job.samples())

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -118,11 +119,17 @@ def told() -> Iterator[Told]:
         yield from own or [Told(found, None)]
 
 
+@lru_cache(maxsize=1)
+def _scene(place: Place, limit: int) -> Scene:
+    """One for all findings of a place: its images are attacked once."""
+    return Scene(place, limit)
+
+
 def measure(found: Finding, place: Place, limit: int = LIMIT) -> Measured | None:
     """Measures a finding in a place; None where it has no measure."""
     if found.measure is None:
         return None
-    figure = found.measure(Scene(place, limit))
+    figure = found.measure(_scene(place, limit))
     return Measured(
         finding=found.id, backbone=place.backbone, dataset=place.dataset, eps=str(place.eps), n=figure.n,
         value=round(figure.value, 4), low=round(figure.low, 4), high=round(figure.high, 4),
