@@ -54,4 +54,4 @@ def findings(
         typer.echo(json.dumps([one.record for one in told], indent=1, ensure_ascii=False))
         return
     columns = ["finding", "backbone", "value", "interval", "n", "rule", "judgement"]
-    table([[one.record[c] for c in columns] for one in told], columns)
+    table([["" if one.record[c] is None else one.record[c] for c in columns] for one in told], columns)

@@ -1,4 +1,4 @@
-"""How far an attack turns features: of the undefended model, and of one trained against it (MMCoA's figure 9)."""
+"""How far an attack turns features, with training against it and without (MMCoA), and what their purifying risks."""
 
 import torch.nn.functional as F
 
@@ -31,5 +31,10 @@ FINDINGS = (
         "features-stay", "Adversarial training keeps the features of attacked images near those of clean ones",
         "MMCoA (Zhou et al.), figure 9", "cosine of clean and attacked features under TeCoA minus under CLIP", 0.0,
         True, closer,
+    ),
+    Finding(
+        "latent-risk", "Purifying features carries less risk than purifying pixels", "CLIPure (ICLR 2025)",
+        "risk of purification of features minus that of pixels", 0.0, False,
+        why_not="the risk in pixels needs a score model of images, and none is embedded",
     ),
 )  # fmt: skip
