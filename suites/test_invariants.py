@@ -65,7 +65,7 @@ def recipe(request: pytest.FixtureRequest) -> Protocol:
 def attack_of(recipe: Protocol, eps: Fraction, *, steps: int = 3, restarts: int = 1) -> Attack:
     threat = recipe.threat.model_copy(update={"eps": eps})
     names = as_reported(attack(recipe.attack.name))
-    budget = {names["steps"]: steps} if "steps" in names else {}
+    budget = {names[what]: steps for what in ("steps", "queries") if what in names}
     budget |= {"restarts": restarts} if restarts > 1 else {}
     made = build(varied(recipe.model_copy(update={"threat": threat}), **budget))
     assert made is not None

@@ -21,6 +21,7 @@ from vlm_gauntlet.methods.registry import Method
 from vlm_gauntlet.methods.victims import BoundDefence
 
 PICTURES, FEWER, MANY_PASSES = 16, 8, 20  # fewer pictures for a defence of more passes than that
+AVERAGED = 4  # draws of a randomised defence in one adaptive gradient
 EMBEDDED_SET = "fashion_mnist"
 BUDGETS = (1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
 
@@ -122,7 +123,7 @@ class Bench:
 
         Of a defence that draws nothing it ends where all are broken: what it breaks stays the same.
         """
-        eot = 4 if gradient != "direct" and defence.card.randomised else 1
+        eot = AVERAGED if gradient != "direct" and defence.card.randomised else 1
         budget = self.eps if eps is None else eps
         stop = not defence.card.randomised
         pgd = PGD("linf", budget, steps=steps, selection="any-iterate", eot=eot, stop=stop)

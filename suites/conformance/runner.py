@@ -8,7 +8,7 @@ from vlm_gauntlet.fixtures.errors import ContractError, UnavailableError
 from vlm_gauntlet.methods.registry import Method
 
 from . import attacked, calls, costs, source
-from .bench import FEWER, MANY_PASSES, PICTURES, Bench, Material, default_material
+from .bench import AVERAGED, FEWER, MANY_PASSES, PICTURES, Bench, Material, default_material
 from .report import Finding, Report, Status
 
 Check = Callable[[Bench], tuple[Status, str]]
@@ -60,15 +60,20 @@ def check_defence(
         UnavailableError: the defence needs a checkpoint that is not on this machine.
     """
     start = time.perf_counter()
-    cost = method.card.cost
-    many = cost is not None and cost.forward + cost.backward > MANY_PASSES
-    bench = Bench(method, backbone, material or default_material(backbone, FEWER if many else PICTURES))
+    bench = Bench(method, backbone, material or default_material(backbone, FEWER if _slow(method) else PICTURES))
     findings: list[Finding] = []
     for number, check in enumerate(CHECKS, 1):
         if progress:
             progress(check.__name__, number, len(CHECKS))
         findings.append(_run(check, bench, owner_failed=_owner_failed(findings)))
     return Report(method.name, backbone.name, bench.material.source, tuple(findings), time.perf_counter() - start)
+
+
+def _slow(method: Method) -> bool:
+    """Whether one adaptive gradient takes many passes, over all draws that it averages."""
+    cost = method.card.cost
+    passes = 0 if cost is None else cost.forward + cost.backward
+    return passes * (AVERAGED if method.card.randomised else 1) > MANY_PASSES
 
 
 def _owner_failed(findings: list[Finding]) -> str | None:
