@@ -2,6 +2,7 @@
 
 import shlex
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,20 +110,25 @@ def _run_all(
     from vlm_gauntlet.fixtures.parts import failure
     from vlm_gauntlet.suites.archive import Archive, holds_images
     from vlm_gauntlet.suites.journal import Journal
+    from vlm_gauntlet.suites.record_folder import BusyError
     from vlm_gauntlet.suites.running import run_cell
 
     journal, finished, missing, failed = Journal(folder), [], {}, {}
+    busy: list[CellPlan] = []
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, transient=True, disable=quiet()) as bar:
         matrix = bar.add_task("cells", total=len(cells))
         samples = bar.add_task("")
         try:
-            for cell in cells:
+            for wait, cell in chain(((False, cell) for cell in cells), ((True, cell) for cell in busy)):
                 bar.update(samples, description=f"samples of {cell.id}", completed=0, total=cell.limit)
                 try:
                     keeper = Archive(folder) if archive and holds_images(cell.protocol) else None
                     advance = partial(_advance, bar, samples)
-                    finished.append(run_cell(cell, journal, progress=advance, keeper=keeper, maker=maker))
+                    finished.append(run_cell(cell, journal, progress=advance, keeper=keeper, maker=maker, wait=wait))
+                except BusyError:  # another process has it: first what nobody has
+                    busy.append(cell)
+                    continue
                 except UnavailableError as reason:
                     missing[cell.id] = f"{reason.came}; {reason.fix}"
                 except Exception as error:  # the code of a defence may raise anything

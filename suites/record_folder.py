@@ -3,12 +3,12 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
@@ -18,6 +18,10 @@ LARGEST = 1 << 30
 """Bytes of a file: what is larger is no record, and is not read into memory."""
 BESIDE = ".verified.json"
 """End of the names of files that speak of a record and are none: see `suites/verification_records.py`."""
+
+
+class BusyError(Exception):
+    """Another process runs this cell; its key is the message."""
 
 
 class Named(Protocol):
@@ -142,13 +146,26 @@ class RecordFolder(Generic[R, B]):
                 by_key[record.key].append((path, record))
         return {k: sorted(same, key=lambda pair: (pair[0].stem != k, pair[0])) for k, same in by_key.items()}, aside
 
-    def lock(self, key: str) -> FileLock:
-        """Held while a cell runs: of two processes that want it, the second waits and takes the first one's outcome."""
+    @contextmanager
+    def lock(self, key: str, *, wait: bool = True) -> Iterator[None]:
+        """Held while a cell runs: of two processes that want it, the second waits and takes the first one's outcome.
+
+        Raises:
+            BusyError: another process holds it, and the caller does not want to wait.
+        """
         place = self.folder / ".locks"
         with self._writing(place):
             place.mkdir(parents=True, exist_ok=True)
             (place / key).touch()
-        return FileLock(place / key)
+        held = FileLock(place / key)
+        try:
+            held.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            raise BusyError(key) from None
+        try:
+            yield
+        finally:
+            held.release()
 
     def write(self, outcome: R) -> None:
         """Stores a finished record, whole or not at all, and drops its partial log.

@@ -51,6 +51,7 @@ def run_cell(
     command: str = "",
     keeper: Keeper | None = None,
     maker: Maker | None = None,
+    wait: bool = True,
 ) -> Outcome:
     """Runs a cell, or takes it from the journal.
 
@@ -61,14 +62,16 @@ def run_cell(
         command: what to print as the way to run it again; default: this process's own command line.
         keeper: who keeps the attacked images; default: nobody.
         maker: who says to run it; default: what the environment says.
+        wait: until another process has run it, where one does.
 
     Raises:
+        BusyError: another process runs it, and the caller does not want to wait.
         UnavailableError: weights, data or a checkpoint are missing: the cell is `not run`.
     """
     maker = maker or maker_here()
     with attacker(plan) as attacking:
         key = attacking.cell.key
-        with journal.lock(key):
+        with journal.lock(key, wait=wait):
             return journal.find(key) or _run(plan, attacking, journal, progress, command, keeper, maker)
 
 

@@ -53,7 +53,7 @@ def test_a_batch_that_cannot_be_written_is_one_clear_error(tmp_path: Path, monke
 
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "o").write_text("a file where the folder should be")
-    for write in (lambda j: j.append("k", BATCH), lambda j: j.write(outcome("1")), lambda j: j.lock("k")):
+    for write in (lambda j: j.append("k", BATCH), lambda j: j.write(outcome("1")), lambda j: j.lock("k").__enter__()):
         with pytest.raises(GauntletError, match="cannot be written"):
             write(Journal(tmp_path / "o"))
 
