@@ -1,5 +1,6 @@
 """What `gauntlet train` asks of a method's `train` module, and how the result is named, written and pinned."""
 
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,7 +9,9 @@ from pathlib import Path
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Dataset
+from vlm_gauntlet.fixtures.errors import reading
 from vlm_gauntlet.fixtures.files import sha256, write_atomically, writing
+from vlm_gauntlet.fixtures.parts import is_there
 
 from .checkpoint import Pin, pin_text
 from .engine import Engine, start_engine
@@ -24,7 +27,7 @@ class TrainingJob:
 
     Args:
         method: id of the method.
-        folder: of the method; has its `recipes/`.
+        folder: of the method; has its `recipes/` and `deviations.toml`.
         backbone: name of the model to start from.
         data: webdataset folder with a `train` split.
         out: folder for the result.
@@ -32,7 +35,7 @@ class TrainingJob:
         shots: samples of each class; default: the recipe's.
         wanted: name or file of the recipe; default: the backbone's, else the paper's.
         ranks: processes.
-        deviations: those of the method that change its training.
+        deviations: switches of the method, as asked for; one at its default is as good as not named.
         progress: whether to show a bar.
         report: what is said of the result goes there.
     """
@@ -53,10 +56,27 @@ class TrainingJob:
     report: Callable[[str], None] = print
 
     @cached_property
+    def switches(self) -> dict[str, str]:
+        """All switches of the method, each with its choice."""
+        return self._defaults | dict(self.deviations)
+
+    @cached_property
+    def _defaults(self) -> dict[str, str]:
+        path = self.folder / "deviations.toml"
+        with reading("switches", path, expected="[[deviation]] with name and choices", fix="gauntlet doctor"):
+            known = tomllib.loads(path.read_text(encoding="utf-8"))["deviation"] if is_there(path) else ()
+            return {one["name"]: one["choices"][0] for one in known}
+
+    @cached_property
+    def _changed(self) -> dict[str, str]:
+        """What the result is named by, as whoever looks for it names it: the switches that are not at their default."""
+        return {name: choice for name, choice in self.deviations.items() if choice != self._defaults.get(name)}
+
+    @cached_property
     def recipe(self) -> Recipe:
         """The recipe with what was asked for in its place."""
         path = find_recipe(self.folder / "recipes", self.wanted, self.backbone)
-        recipe = read_recipe(path, self.deviations).lasting(epochs=self.epochs)
+        recipe = read_recipe(path, self._changed).lasting(epochs=self.epochs)
         return recipe if self.shots is None else recipe.model_copy(update={"shots": self.shots})
 
     @cached_property
@@ -87,7 +107,7 @@ class TrainingJob:
 
     @property
     def path(self) -> Path:
-        """Where the result goes: `<backbone>+<deviations>.safetensors`."""
+        """Where the result goes: `<backbone>+<switches that are not at their default>.safetensors`."""
         return self.out / f"{self.backbone}{self._switches}.safetensors"
 
     @property
@@ -100,7 +120,7 @@ class TrainingJob:
 
     @property
     def _switches(self) -> str:
-        return "".join(sorted(f"+{name}={choice}" for name, choice in self.deviations.items()))
+        return "".join(sorted(f"+{name}={choice}" for name, choice in self._changed.items()))
 
     def say(self, text: str) -> None:
         """Reports, once for all ranks."""

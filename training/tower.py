@@ -85,7 +85,7 @@ def _group(name: str) -> str:
 
 def train_tower(job: TrainingJob, make: Callable[[Backbone, PromptSet, Mapping[str, str]], TowerTraining]) -> Path:
     """Fine-tunes the tower of a job's backbone, or both; returns the checkpoint's path."""
-    training = make(job.base, job.dataset.prompts, job.deviations)
+    training = make(job.base, job.dataset.prompts, job.switches)
     job.fit(training, job.samples())
     start = job.base.tunable(text=training.text)
     # What was trained beside the towers (a head, say) served the training alone, unless the method keeps it.

@@ -15,10 +15,8 @@ from vlm_gauntlet.training.samples import Batch, InMemory
 from vlm_gauntlet.training.trainer import Training
 
 from ..learned_context import CONTEXT, LearnedContext, cosine_logits
-from ..training_switches import settled
 from .bank import bank
 from .losses import on_bank
-from .method import AdvPT
 
 TOKENS = 32  # of context, or half of what the text tower reads where that is less
 
@@ -59,7 +57,6 @@ def banked(backbone: Backbone, pictures: InMemory, budget: Budget) -> InMemory:
 
 def train(job: TrainingJob) -> Path:
     """Makes the bank and learns the context; returns the checkpoint's path."""
-    job, _ = settled(job, AdvPT.card)
     pictures = job.samples()
     assert isinstance(pictures, InMemory)  # a bank of a stream would not fit either
     start = LearnedContext.untrained(

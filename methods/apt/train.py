@@ -17,10 +17,9 @@ from vlm_gauntlet.training.samples import Batch
 from vlm_gauntlet.training.trainer import Training
 
 from ..learned_context import CONTEXT, LearnedContext, cosine_logits
-from ..training_switches import settled
 from ..views import draw_views
 from .losses import adversarial
-from .method import APT, image_tower
+from .method import image_tower
 
 WORDS = "a photo of a {}"  # of the strategy `constant`; without a full stop
 PROMPT_STEP = 0.002  # ours: the length of an ascent on the context (strategy `perturbed`) is stated nowhere
@@ -98,7 +97,7 @@ class JointAscent:
 
 def train(job: TrainingJob) -> Path:
     """Learns the context, in minutes; returns the checkpoint's path."""
-    job, switches = settled(job, APT.card)
+    switches = job.switches
     start = LearnedContext.untrained(
         job.base, int(switches["tokens"]), job.dataset.class_names, each=switches["contexts"] == "class-specific",
         middle=switches["position"] == "middle", seed=job.seed,

@@ -15,9 +15,8 @@ from vlm_gauntlet.training.recipe import Phase
 from vlm_gauntlet.training.samples import Batch
 from vlm_gauntlet.training.trainer import Training
 
-from ..training_switches import settled
 from .losses import by_class, margins
-from .method import CAVP, Frames, prompted_logits
+from .method import Frames, prompted_logits
 
 BETA = 3.0  # weight of the margins
 
@@ -78,8 +77,7 @@ class FrameTraining(Training):
 
 def train(job: TrainingJob) -> Path:
     """Learns the frames; returns the checkpoint's path."""
-    job, switches = settled(job, CAVP.card)
-    universal, with_margins = switches["prompts"] == "universal", switches["loss"] == "margins"
+    universal, with_margins = job.switches["prompts"] == "universal", job.switches["loss"] == "margins"
     training = FrameTraining(job.base, job.dataset.prompts, universal=universal, margins=with_margins)
     job.fit(training, job.samples())
     return job.finish(packed_tensors(training.learned.tensors, int8=False))

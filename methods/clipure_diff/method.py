@@ -4,6 +4,7 @@ The loss stands in for -log p(z): one noise and one timestep in 900..999 for eac
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +33,14 @@ class CLIPureDiff(Defence):
         step: length of a step on the unit gradient; default: what the deviation `step` names.
         prior: default: the one pinned for this backbone.
 
+    Attributes:
+        at_inference: all switches: they change the purification, never the prior.
+
     Raises:
         UnavailableError: no prior for this backbone; says which file is expected, and how to train one.
     """
+
+    at_inference: ClassVar[frozenset[str]] = frozenset({"step", "norm", "timesteps", "null", "encoder"})
 
     def __init__(
         self,

@@ -110,6 +110,6 @@ def train(job: TrainingJob) -> Path:
     images, labels, target = domains(job.data, job.seed)
     tensors = {"images": images, "labels": labels, "target": target}
     prompts = PromptSet.from_templates(CLASSES["emoji_groups"], [TEMPLATE])
-    training = DARTTraining(job.base, prompts, job.deviations)
+    training = DARTTraining(job.base, prompts, job.switches)
     job.fit(training, InMemory(tensors, seed=job.seed, digest=digest_of(tensors)))
     return job.finish(packed_difference(job.base.clip.visual.state_dict(), training.tower))

@@ -7,6 +7,7 @@ where mu^, var^ are those of clean pictures under the robust prompts (adv) and u
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,9 +39,14 @@ class TAPT(Defence):
         alpha: a, weight of the robust statistics against the clean ones.
         lr: of the one AdamW step.
 
+    Attributes:
+        at_inference: switches that need no checkpoint of their own.
+
     Raises:
         UnavailableError: the image tower is no transformer, or there is no checkpoint for it.
     """
+
+    at_inference: ClassVar[frozenset[str]] = frozenset({"snapshot", "alignment", "words"})
 
     def __init__(
         self,

@@ -4,7 +4,6 @@ The phase `clean` tunes other prompts in the same way, without an attack, for th
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -78,14 +77,9 @@ def clean_statistics(backbone: Backbone, prompts: DeepPrompts, images: Tensor) -
 
 def train(job: TrainingJob) -> Path:
     """Tunes prompts on sixteen pictures of each class, in minutes; returns the checkpoint's path."""
-    defaults = {
-        "first_tokens": "layer-norm",
-        "variant": "V",
-    }  # the switches of which each choice needs its own checkpoint
-    chosen = {name: job.deviations.get(name, default) for name, default in defaults.items()}
-    job = replace(job, deviations={name: choice for name, choice in chosen.items() if choice != defaults[name]})
     samples = job.samples(purpose=())
-    start = untrained(job.base, chosen["variant"], job.seed, normed=chosen["first_tokens"] == "layer-norm")
+    normed = job.switches["first_tokens"] == "layer-norm"
+    start = untrained(job.base, job.switches["variant"], job.seed, normed=normed)
     training = PromptTraining(job.base, start, job.dataset.prompts)
     job.fit(training, samples)
     assert isinstance(samples, InMemory)  # few shots always are

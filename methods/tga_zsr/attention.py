@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.visual_prompts import image_transformer
@@ -18,20 +18,31 @@ MinMax = Literal["after-resize", "before-resize"]
 
 
 def encode_with_tokens(backbone: Backbone, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Features [B, D] and all output tokens [B, 1 + P, D], the class token first, of one pass.
+    """Features [B, D] and all output tokens [B, 1 + P, D] of one pass: the whole image, then its places.
 
-    Tokens go through the last norm and the projection, as the class token does to become the features.
+    A transformer's tokens go through the last norm and the projection, as the class token does to become the features.
+    A convolutional tower has none, and the paper names none: here they are the places of its last map, each through the
+    projection. Their mean is the features, since pooling and projection are linear, and stands for the class token.
 
     Raises:
-        UnavailableError: an image tower without tokens.
+        UnavailableError: an image tower with neither.
     """
+    tower = backbone.clip.visual
+    pool = getattr(getattr(tower, "trunk", None), "global_pool", None)
     kept: list[Tensor] = []
-    handle = image_transformer(backbone).register_forward_hook(lambda module, inputs, tokens: kept.append(tokens))
+    projects = isinstance(getattr(getattr(tower, "head", None), "proj", None), nn.Linear)
+    averages = projects and getattr(pool, "pool_type", None) == "avg"
+    if averages:
+        handle = pool.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
+    else:
+        handle = image_transformer(backbone).register_forward_hook(lambda module, inputs, tokens: kept.append(tokens))
     try:
         features = backbone.encode_image(images)
     finally:
         handle.remove()
-    tower = backbone.clip.visual
+    if averages:
+        places: Tensor = tower.head(kept[0].flatten(2).transpose(1, 2))
+        return features, torch.cat([features[:, None], places], dim=1)
     tokens: Tensor = tower.ln_post(kept[0]) @ tower.proj
     return features, tokens
 

@@ -14,9 +14,8 @@ from vlm_gauntlet.training.recipe import Phase
 from vlm_gauntlet.training.samples import Batch
 from vlm_gauntlet.training.trainer import Training
 
-from ..training_switches import settled
 from .losses import text_guided
-from .method import Prompt, VisualPrompt
+from .method import Prompt
 
 
 class VisualPromptTraining(Training):
@@ -50,8 +49,7 @@ class VisualPromptTraining(Training):
 
 def train(job: TrainingJob) -> Path:
     """Learns the prompt; returns the checkpoint's path."""
-    job, switches = settled(job, VisualPrompt.card)
-    start = Prompt.untrained(job.base, int(switches["tokens"]), job.seed)
+    start = Prompt.untrained(job.base, int(job.switches["tokens"]), job.seed)
     training = VisualPromptTraining(job.base, start, job.dataset.prompts)
     job.fit(training, job.samples())
     return job.finish(packed_tensors(training.learned.tensors, int8=False))

@@ -245,8 +245,6 @@ def test_a_trained_prior_loads_by_the_pin_that_training_reports(
     loaded, trained = load_prior(tiny_backbone, folder=tmp_path), train_prior(clusters.part(KNOWN), epochs=2, seed=0)
     losses = [null_loss(p, clusters.image, first=0, last=999) for p in (loaded, trained)]
     assert losses[0] == pytest.approx(losses[1], rel=0.01), "int8 costs next to nothing"
-    with pytest.raises(GauntletError, match="they change the purification"):
-        training.train(job_of("clipure_diff", tmp_path, deviations={"null": "dropped"}))
 
 
 @pytest.mark.parametrize(("first", "last", "most"), [(0, 999, 0.5), (900, 999, 1.0)])

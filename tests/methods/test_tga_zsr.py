@@ -1,5 +1,6 @@
 """TGA-ZSR: attention maps and distances by hand, what each switch changes, and what training leaves alone."""
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -111,8 +112,20 @@ def test_tokens_and_features_come_of_one_pass(tiny_backbone: Backbone, images: T
     assert torch.allclose(tokens[:, 0], features, atol=1e-6)
     assert torch.equal(features, tiny_backbone.encode_image(images))
     assert not tiny_backbone.clip.visual.transformer._forward_hooks
+
+
+def test_places_of_a_convolutional_tower_stand_for_tokens(images: Tensor) -> None:
+    """Pooling and projection are linear: the features are the mean of the places. Otherwise there are none."""
+    backbone = load_backbone("miniclip-cnn")
+    features, tokens = encode_with_tokens(backbone, images[:2])
+    assert tokens.shape == (2, 1 + 16, 384) and torch.equal(tokens[:, 0], features)
+    assert torch.allclose(tokens[:, 1:].mean(1), features, atol=1e-5) and tokens[:, 1:].std(1).max() > 0.1
+    pool = backbone.clip.visual.trunk.global_pool
+    assert not pool._forward_pre_hooks
+    other = copy.deepcopy(backbone)
+    other.clip.visual.trunk.global_pool.pool_type = "max"
     with pytest.raises(UnavailableError, match="transformer image tower"):
-        encode_with_tokens(load_backbone("miniclip-cnn"), images)
+        encode_with_tokens(other, images[:2])
 
 
 def test_the_terms_are_the_papers(tiny_backbone: Backbone, images: Tensor, prompts: PromptSet) -> None:

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.cli.train_all import trainable
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.files import write_atomically
+from vlm_gauntlet.methods.discovery import HERE as METHODS
+from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.training.checkpoint import load_checkpoint, packed_difference, read_pins
 from vlm_gauntlet.training.job import TrainingJob
 
@@ -19,6 +22,21 @@ def test_deviations_are_part_of_the_name_in_one_order(tmp_path: Path) -> None:
     switches = "+learning_rate=parser-default+training_budget=parser-default"
     assert job.path == tmp_path / f"tiny{switches}.safetensors"
     assert job.command == f"gauntlet train tecoa{switches} --backbone tiny --data pictures --seed 3"
+
+
+@pytest.mark.parametrize("name", trainable())
+def test_a_switch_at_its_default_is_not_named(name: str, tmp_path: Path) -> None:
+    """What is trained is found again: a defence looks for the switches that are not at their default."""
+    defence = method(name).defence
+    cards = {d.name: d.choices for d in defence.card.deviations}
+    assert getattr(defence, "at_inference", frozenset()) - {"mix"} <= cards.keys()
+    for switch, choices in cards.items():
+        jobs = [TrainingJob(name, METHODS / name, "tiny", tmp_path, tmp_path, deviations={switch: c}) for c in choices]
+        wanted = ["", *(f"+{switch}={choice}" for choice in choices[1:])]
+        assert [job.path.stem for job in jobs] == [f"tiny{suffix}" for suffix in wanted]
+        assert [job.switches[switch] for job in jobs] == list(choices)
+        assert jobs[0].switches == {n: first for n, (first, *_) in cards.items()}
+        assert jobs[0].command.startswith(f"gauntlet train {name} --backbone tiny")
 
 
 def test_the_command_says_what_was_asked_beside_the_recipe(tmp_path: Path) -> None:
