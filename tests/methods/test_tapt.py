@@ -119,7 +119,7 @@ def test_each_place_of_the_first_tokens_has_a_checkpoint_of_its_own(
 ) -> None:
     with pytest.raises(UnavailableError, match=r"gauntlet train tapt\+first_tokens=bypass\+variant=VLI"):
         TAPT(tiny_backbone, {"first_tokens": "bypass", "variant": "VLI"})
-    chosen = {"first_tokens": "bypass", "words": "a-photo-of-a"}
+    chosen = {"first_tokens": "bypass", "variant": "V"}
     (tmp_path / "short.toml").write_text(RECIPE)
     path = train(job_of("tapt", tmp_path, wanted=str(tmp_path / "short.toml"), deviations=chosen))
     assert path.name == "tiny+first_tokens=bypass.safetensors"
