@@ -14,12 +14,15 @@ from torch.autograd import gradcheck
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
+from vlm_gauntlet.fixtures.packing import unpack
 from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.methods import own_checkpoint
 from vlm_gauntlet.methods.ft_adv.losses import one_hot
 from vlm_gauntlet.methods.ft_adv.train import AdversarialTraining
 from vlm_gauntlet.methods.ft_clean.losses import in_batch
 from vlm_gauntlet.methods.ft_clean.train import CleanTraining
-from vlm_gauntlet.methods.ft_standard.train import LAST, StandardTraining
+from vlm_gauntlet.methods.ft_standard.linear_probe import LinearProbe
+from vlm_gauntlet.methods.ft_standard.train import LAST, PairTraining, StandardTraining
 from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.training.job import TrainingJob
 from vlm_gauntlet.training.recipe import Phase
@@ -196,3 +199,54 @@ def test_reproduction_recipes_are_those_of_the_sources(tmp_path: Path, job_of: C
 def test_without_a_checkpoint_the_cell_is_not_run(name: str, tiny_backbone: Backbone) -> None:
     with pytest.raises(UnavailableError, match=f"gauntlet train {name} --backbone tiny"):
         method(name).build(tiny_backbone)
+
+
+def test_a_probe_answers_by_name_and_refuses_other_classes() -> None:
+    """Features (1, 2): 1, 4 and 5 of the rows (1, 0), (0, 2), (1, 2)."""
+    probe = LinearProbe(torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 2.0]]), ("cat", "dög", "a bus"))
+    again = LinearProbe.of(probe.tensors)
+    for names, expected in ((("cat", "dög", "a bus"), [1, 4, 5]), (("a bus", "cat"), [5, 1])):
+        assert again(torch.tensor([[1.0, 2.0]]), names)[0].tolist() == expected
+    with pytest.raises(UnavailableError, match="'bird' and 1 others"):
+        again(torch.ones(1, 2), ("cat", "bird", "fish"))
+
+
+@pytest.mark.parametrize("kind", ["class-texts", "in-batch"])
+def test_both_encoders_are_trained_on_pairs(
+    kind: str, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet
+) -> None:
+    """With one sentence a class the loss is that of the image tower alone, and reaches both towers and the scale."""
+    single = PromptSet(prompts.class_names, tuple(group[:1] for group in prompts.prompts))
+    pairs, alone = (k(tiny_backbone, single, {"loss": kind}) for k in (PairTraining, StandardTraining))
+    make_optimiser(pairs, phase())
+    loss = pairs.loss(batch(images), phase())["contrast"]
+    assert loss.item() == pytest.approx(alone.loss(batch(images), phase())["contrast"].item(), abs=1e-4)
+    assert pairs.couples_batch == (kind == "in-batch")
+    loss.backward()
+    for names in pairs.groups("main").values():
+        assert sum(float(g.norm()) for n in names if (g := pairs.weights[n].grad) is not None) > 0, names[0]
+    assert pairs.groups("main").keys() == {"image", "text", "tokens", "scale"}
+    assert all(p.grad is None for p in tiny_backbone.parameters())
+
+
+def test_a_probe_moves_no_encoder_and_is_found_by_its_switch(
+    tmp_path: Path, tiny_backbone: Backbone, images: Tensor, prompts: PromptSet, job_of: Callable[..., TrainingJob],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    train = import_module("vlm_gauntlet.methods.ft_standard.train").train
+    asked = {"wanted": short("ft_standard", tmp_path)}
+    path = train(job_of("ft_standard", tmp_path, deviations={"parameters": "linear-probe"}, **asked))
+    assert set(load_file(path)) == {"beside:rows", "beside:names"}
+    kept = {path.stem: unpack(load_file(path))}
+    monkeypatch.setattr(own_checkpoint, "load_checkpoint", lambda folder, name, base, train_with: kept[name])
+    defence = method("ft_standard+parameters=linear-probe").build(tiny_backbone)
+    names = defence.probe.names[1::-1]
+    asked_for = PromptSet.from_templates(names, ["a {c}"])
+    expected = tiny_backbone.encode_image(images) @ defence.probe.rows[[1, 0]].T
+    assert torch.allclose(defence(images, asked_for), expected, atol=1e-5) and expected.std() > 0
+    with pytest.raises(UnavailableError, match="classes among the"):
+        defence(images, PromptSet.from_templates(["nothing", "such"], ["a {c}"]))
+    with pytest.raises(UnavailableError, match="as a backbone"):
+        defence.tuned_backbone  # noqa: B018 - refuses
+    with pytest.raises(GauntletError, match="leave one of the two"):
+        train(job_of("ft_standard", tmp_path, deviations={"parameters": "last-block", "encoders": "both"}, **asked))
