@@ -7,26 +7,21 @@ robustify   KL(T(x_t) || S(x_t)) + KL(T(x_t) || S(x')),  x' = argmax KL(T(x_t) |
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.training.adversary import worst_images
 from vlm_gauntlet.training.checkpoint import packed_difference
 from vlm_gauntlet.training.job import TrainingJob
-from vlm_gauntlet.training.miniclip import corpus as corpora
-from vlm_gauntlet.training.miniclip import emoji, pictures
-from vlm_gauntlet.training.miniclip.export import CLASSES, TEMPLATE
 from vlm_gauntlet.training.recipe import Phase
 from vlm_gauntlet.training.samples import Batch, InMemory
 from vlm_gauntlet.training.state import digest_of
 from vlm_gauntlet.training.tower import TowerTraining
 
+from .domains import domains
 from .losses import distilled, shift
 
 TEACHER = "teacher."
@@ -80,36 +75,9 @@ class DARTTraining(TowerTraining):
                     self._weights[TEACHER + name].copy_(tensor)
 
 
-def domains(sources: Path, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Bytes [N, 3, 32, 32] and groups [N] of emoji in the styles of training, and [N, 3, 32, 32] of the style held out.
-
-    The target has no concept that a test set shows. It is repeated until it is as long as the source.
-    """
-    corpus = corpora.read_corpus(sources, seed)
-    styles = np.array([drawing.style for drawing in emoji.read_drawings(sources)])
-    shifted = np.zeros(len(corpus.roles), bool)
-    shifted[: len(styles)] = styles == corpora.SHIFTED_STYLE
-    classes = CLASSES["emoji_groups"]
-    grouped = np.array([concept.group in classes for concept in corpus.concepts])[corpus.concept_ids]
-    tested = np.isin(corpus.concept_ids, corpus.concept_ids[np.char.startswith(corpus.roles, "emoji_")])
-    source = np.flatnonzero(grouped & (corpus.roles == "train"))
-    target = np.flatnonzero(grouped & shifted & (corpus.roles == "aside") & ~tested)
-    labels = torch.tensor([classes.index(corpus.concept(int(row)).group) for row in source])
-    shown = [torch.stack([pil_to_tensor(pictures.on_white(corpus.pictures[row])) for row in rows])
-             for rows in (source, target)]  # fmt: skip
-    return shown[0], labels, shown[1][torch.arange(len(source)) % len(target)]
-
-
 def train(job: TrainingJob) -> Path:
-    """Trains on the emoji of the packages in `--data` (what `gauntlet train-miniclip --sources` fetched)."""
-    if job.backbone != "miniclip-vit":
-        raise GauntletError(
-            f"domains for {job.backbone!r}", expected="--backbone miniclip-vit: source and target are its emoji styles",
-            where="gauntlet train dart", fix="choose that backbone",
-        )  # fmt: skip
-    images, labels, target = domains(job.data, job.seed)
-    tensors = {"images": images, "labels": labels, "target": target}
-    prompts = PromptSet.from_templates(CLASSES["emoji_groups"], [TEMPLATE])
+    """Trains on the domains of `--data`: emoji styles of what `gauntlet train-miniclip` fetched, or PACS."""
+    prompts, tensors = domains(job)
     training = DARTTraining(job.base, prompts, job.switches)
     job.fit(training, InMemory(tensors, seed=job.seed, digest=digest_of(tensors)))
     return job.finish(packed_difference(job.base.clip.visual.state_dict(), training.tower))

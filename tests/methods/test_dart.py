@@ -1,6 +1,9 @@
 """DART: its losses by hand, the frozen teacher, and which pictures are source and target."""
 
 import math
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +13,20 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.datasets import Dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
+from vlm_gauntlet.methods.dart import domains as rooms
 from vlm_gauntlet.methods.dart import train as trainer
 from vlm_gauntlet.methods.dart.losses import distilled, shift
 from vlm_gauntlet.methods.dart.train import TEACHER, DARTTraining
+from vlm_gauntlet.methods.discovery import HERE as METHODS
+from vlm_gauntlet.suites.tiers import tier
+from vlm_gauntlet.training.job import TrainingJob
 from vlm_gauntlet.training.miniclip.corpus import Corpus
 from vlm_gauntlet.training.miniclip.emoji import Concept, Drawing
 from vlm_gauntlet.training.recipe import Phase, Recipe
-from vlm_gauntlet.training.samples import Batch, InMemory
+from vlm_gauntlet.training.samples import Batch, InMemory, as_bytes
 from vlm_gauntlet.training.trainer import fit, make_optimiser
 
 KEYS = tuple(range(6))
@@ -104,13 +112,50 @@ def test_the_target_shows_no_tested_concept_and_only_the_held_out_style(monkeypa
     rows = np.arange(7, dtype=np.uint8)[:, None, None, None].repeat(40, 1).repeat(40, 2).repeat(4, 3) * 30
     rows[..., 3] = 255
     corpus = Corpus(concepts, rows, np.array([0, 0, 1, 1, 3, 0, 2]), np.array(roles))
-    monkeypatch.setattr(trainer.corpora, "read_corpus", lambda *_: corpus)
-    monkeypatch.setattr(trainer.emoji, "read_drawings", lambda _: [Drawing(c, s, Path()) for c, s in shown])
-    images, labels, target = trainer.domains(Path(), 0)
-    assert (images.shape, labels.tolist()) == ((1, 3, 32, 32), [trainer.CLASSES["emoji_groups"].index("bird")])
+    monkeypatch.setattr(rooms.corpora, "read_corpus", lambda *_: corpus)
+    monkeypatch.setattr(rooms.emoji, "read_drawings", lambda _: [Drawing(c, s, Path()) for c, s in shown])
+    images, labels, target = rooms.styles(Path(), 0)
+    assert (images.shape, labels.tolist()) == ((1, 3, 32, 32), [rooms.CLASSES["emoji_groups"].index("bird")])
     assert images.unique().tolist() == [0] and target.unique().tolist() == [30]
 
 
 def test_other_backbones_have_no_domains_here(tmp_path: Path, job_of) -> None:
-    with pytest.raises(GauntletError, match="domains for 'tiny'"):
+    with pytest.raises(GauntletError, match="domains for 'tiny' from 'noise'"):
         trainer.train(job_of("dart", tmp_path))
+
+
+@pytest.fixture
+def photos(tmp_path: Path, training_set: Path) -> Path:
+    """24 pictures, and beside them as many that pass for cartoons."""
+    for name in ("pacs_photo", "pacs_cartoon"):
+        shutil.copytree(training_set, tmp_path / name)
+        (tmp_path / name / "train").rename(tmp_path / name / "test")
+    return tmp_path / "pacs_photo"
+
+
+def test_what_a_run_is_asked_about_is_not_trained_on(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, job_of: Callable[..., TrainingJob]
+) -> None:
+    assert tier("domains").limit <= rooms.HELD_OUT and set(tier("domains").datasets) <= set(rooms.TARGETS.values())
+    job = replace(job_of("dart", photos.parent, wanted="miniclip-cnn"), data=photos)
+    with pytest.raises(GauntletError, match="of 24 pictures"):
+        rooms.domains(job)
+    monkeypatch.setattr(rooms, "HELD_OUT", 20)
+    prompts, tensors = rooms.domains(job)
+    asked = next(Dataset("x", photos.with_name("pacs_cartoon")).batches(limit=24, batch_size=24, size=16))
+    assert torch.equal(tensors["target"], as_bytes(asked.images[20:])) and tensors["images"].shape == (4, 3, 16, 16)
+    assert torch.equal(tensors["labels"], asked.labels[20:]) and prompts == Dataset("x", photos).prompts
+    (photos / "classnames.txt").write_text("a\nb\nc\nd\ne\n")
+    with pytest.raises(GauntletError, match="other classes"):
+        rooms.domains(job)
+
+
+def test_natural_domains_train(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, job_of: Callable[..., TrainingJob]
+) -> None:
+    monkeypatch.setattr(rooms, "HELD_OUT", 20)
+    recipe = photos.parent / "short.toml"
+    recipe.write_text(f'base = "{METHODS / "dart" / "recipes/miniclip-cnn"}"\nbatch_size = 2\n')
+    job = replace(job_of("dart", photos.parent, wanted=str(recipe), epochs=1), data=photos)
+    lines = trainer.train(job).with_name("tiny.loss.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["adapt"] * 2 + ["robustify"] * 2
