@@ -27,15 +27,23 @@ def not_default(
     return {name: choice for name, choice in chosen.items() if choice != default[name] and name not in but}
 
 
-def own_checkpoint(defence: Defence, backbone: Backbone, *, but: Collection[str] = ()) -> dict[str, Tensor]:
+def own_checkpoint(
+    defence: Defence, backbone: Backbone, *, but: Collection[str] = (), data: str = "DIR"
+) -> dict[str, Tensor]:
     """Reads `<backbone>+<switch>=<choice>.safetensors` beside the defence's own file, on the backbone's device.
+
+    Args:
+        defence: whose.
+        backbone: that it was trained for.
+        but: switches that change nothing in training.
+        data: what it is trained on, for the command that an error gives.
 
     Raises:
         UnavailableError: nobody trained it for this backbone; says how to.
     """
     named = not_default(defence.deviations, defence.card.deviations, but=but)
     switches = "".join(sorted(f"+{name}={choice}" for name, choice in named.items()))
-    train_with = f"gauntlet train {defence.card.id}{switches} --backbone {backbone.name} --data DIR"
+    train_with = f"gauntlet train {defence.card.id}{switches} --backbone {backbone.name} --data {data}"
     folder = Path(inspect.getfile(type(defence))).parent
     tensors = load_checkpoint(folder, backbone.name + switches, backbone, train_with=train_with)
     return {name: tensor.to(backbone.device) for name, tensor in tensors.items()}

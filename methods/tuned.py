@@ -32,10 +32,14 @@ class TunedDefence(Defence):
 
     def __init__(self, backbone: Backbone, deviations: Mapping[str, str] | None = None) -> None:
         super().__init__(backbone, deviations)
+        self.robust = self.tuned_from(backbone)
+
+    def tuned_from(self, backbone: Backbone) -> Backbone:
+        """The backbone with what the checkpoint says of its towers."""
         difference, beside = set_apart(own_checkpoint(self, backbone, but=self.at_inference))
         mix = float(self.deviations.get("mix", 1))
         towers = {name: mix * tensor for name, tensor in difference.items()}
-        self.robust = backbone.tuned(towers, text_map=self.text_map(beside))
+        return backbone.tuned(towers, text_map=self.text_map(beside))
 
     def text_map(self, beside: Mapping[str, Tensor]) -> nn.Module | None:
         """How the class texts are moved, from what the checkpoint keeps beside the towers; by default they are not."""

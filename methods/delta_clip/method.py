@@ -3,66 +3,33 @@
 At inference it is plain zero-shot classification. Training: `train.py`; the authors' weights: `released.py`.
 """
 
-import copy
-from collections.abc import Mapping
-from pathlib import Path
+from typing import ClassVar
 
-import torch
-from torch import Tensor
+from vlm_gauntlet.fixtures.backbone import OUTSIDE, Backbone
 
-from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.training.checkpoint import load_checkpoint
-
-from ..base import Defence
+from ..own_checkpoint import own_checkpoint
+from ..tuned import TunedDefence
 from .released import NAMES, fetched, load_released
 
-FOLDER = Path(__file__).parent
+IMAGE = "visual."  # starts the names of an image tower's parameters in a checkpoint, which are those of the whole model
 
 
-class DeltaCLIP(Defence):
+class DeltaCLIP(TunedDefence):
     """Both towers are others than the backbone's; for a real CLIP, those that the authors released for its size.
 
     Raises:
         UnavailableError: no checkpoint for this backbone; says how to train or to fetch one.
     """
 
-    def __init__(self, backbone: Backbone, deviations: Mapping[str, str] | None = None) -> None:
-        super().__init__(backbone, deviations)
+    at_inference: ClassVar[frozenset[str]] = frozenset({"row_end"})
+
+    def tuned_from(self, backbone: Backbone) -> Backbone:
+        """See TunedDefence. What is not in the checkpoint stays (the token table)."""
         if backbone.name in NAMES:
             first_row_decides = self.deviations["row_end"] == "first-row"
-            self.robust = load_released(fetched(backbone.name), first_row_decides=first_row_decides)
-            self.robust.to(backbone.device)
-        else:
-            train_with = f"gauntlet train delta_clip --backbone {backbone.name} --data miniclip-sources"
-            self.robust = with_towers(backbone, load_checkpoint(FOLDER, backbone.name, backbone, train_with=train_with))
-        self.robust.passes = backbone.passes
-
-    @property
-    def tuned_backbone(self) -> Backbone:
-        """See Defence."""
-        return self.robust
-
-    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """See Defence."""
-        return self.robust(images, prompts)
-
-    def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """Smooth and deterministic: the attacker needs nothing better than the model itself."""
-        return self.forward(images, prompts)
-
-
-def with_towers(backbone: Backbone, weights: Mapping[str, Tensor]) -> Backbone:
-    """A copy with these parameters in place of its own; what is not among them is kept (the token table)."""
-    twin = copy.copy(backbone)
-    twin._modules = dict(backbone._modules)
-    twin.clip = copy.deepcopy(backbone.clip)
-    twin._text_cache = {}  # the texts' features are others, too
-    own = dict(twin.clip.named_parameters())
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            own[name].copy_(tensor)
-    held = sorted((name, sha256(tensor.cpu().contiguous().numpy().tobytes())) for name, tensor in weights.items())
-    twin.text_digest = sha256(repr((backbone.text_digest, held)).encode())  # attacked texts are kept by it
-    return twin
+            released = load_released(fetched(backbone.name), first_row_decides=first_row_decides).to(backbone.device)
+            released.passes = backbone.passes
+            return released
+        weights = own_checkpoint(self, backbone, but=self.at_inference, data="miniclip-sources")
+        named = {n.removeprefix(IMAGE) if n.startswith(IMAGE) else OUTSIDE + n: t for n, t in weights.items()}
+        return backbone.tuned(named, whole=True)
