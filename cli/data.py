@@ -19,12 +19,17 @@ def get(
     name: Annotated[str, typer.Argument(help="`gauntlet datasets` lists the names")],
     root: Annotated[Path | None, typer.Option(help="data root; default: $GAUNTLET_DATA, or the user's cache")] = None,
     split: Annotated[str, typer.Option(help="test or train")] = "test",
+    source: Annotated[
+        str | None, typer.Option(help="hub (at a pinned commit) or torchvision; default: the hub where it has the set")
+    ] = None,
 ) -> None:
-    """Downloads a data set through torchvision and writes it in the layout that the suites read.
+    """Downloads a data set and writes it in the layout that the suites read; an interrupted download goes on.
 
-    Example:
+    Examples:
 
       gauntlet data get cifar10
+
+      gauntlet data get cifar10 --split train --source torchvision
     """
     from rich.progress import Progress
 
@@ -33,8 +38,9 @@ def get(
     with Progress(transient=True, disable=quiet()) as bar:
         task = bar.add_task(name, total=None)
         folder = download(
-            name, split=split, root=root, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+            name, split=split, source=source, root=root,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
     typer.echo(f"{name} -> {folder}")
 
 

@@ -62,23 +62,32 @@ def attacks(as_json: Json = False) -> None:
 
 
 def datasets(as_json: Json = False) -> None:
-    """Data sets on this machine, and those that can be had. Example: gauntlet datasets"""
-    from vlm_gauntlet.fixtures.datasets import datasets as here
-    from vlm_gauntlet.fixtures.download import dataset_origins
+    """Data sets on this machine, and those that can be had, with what they hold and under which licence.
 
-    found = here()
-    _show(
-        [
-            {
-                "id": name,
-                "here": name in found,
-                "classes": _classes(found[name]) if name in found else "",
-                "from": "" if name in found else dataset_origins()[name],
-            }
-            for name in sorted({*found, *dataset_origins()})
-        ],
-        as_json,
-    )  # fmt: skip
+    Example: gauntlet datasets
+    """
+    from vlm_gauntlet.fixtures.datasets import datasets as here
+    from vlm_gauntlet.fixtures.natural_sets import natural_sets
+
+    found, known = here(), natural_sets()
+    records: list[dict[str, object]] = []
+    for name in sorted({*found, *known}):
+        each = known.get(name)
+        record: dict[str, object] = {"id": name, "here": name in found}
+        record["classes"] = _classes(found[name]) if name in found else (each and each.classes) or "retrieval"
+        record["samples"] = (each and each.samples) or ""
+        record["licence"] = each.licence if each else "embedded: see NOTICE"
+        record["from"] = each.origin if each else ""
+        if as_json and each:
+            record |= {"title": each.title, "hub": each.hub, "revision": each.revision, "megabytes": each.megabytes,
+                       "population": each.population, "of": each.of, "path": str(found[name].folder) if name in found
+                       else ""}  # fmt: skip
+        records.append(record)
+    _show(records, as_json)
+    if not as_json:
+        typer.echo(
+            "samples: of the whole test split; gauntlet data get ID fetches a set, gauntlet data check ID looks at it"
+        )
 
 
 def _classes(data: "Dataset") -> str | int:

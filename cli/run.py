@@ -48,6 +48,9 @@ def run(
     archive: Annotated[
         bool, typer.Option("--archive", help="keep attacked images in <outcomes>/archive/, for gauntlet verify")
     ] = False,
+    network: Annotated[
+        bool, typer.Option("--allow-network", help="fetch data sets that are missing, from the hub at pinned commits")
+    ] = False,
     maker: MakerOption = None,
 ) -> None:
     """Attacks defences and writes one outcome a cell.
@@ -60,6 +63,7 @@ def run(
 
       gauntlet run --method mine.py:MyDefence --backbone miniclip-vit --dataset digits --protocol clean
     """
+    from vlm_gauntlet.fixtures.hub import allow_network
     from vlm_gauntlet.methods.registry import without_unusable
     from vlm_gauntlet.suites.cells import plan
     from vlm_gauntlet.suites.described import reachable
@@ -67,6 +71,8 @@ def run(
     from vlm_gauntlet.suites.seeds import seed_of
     from vlm_gauntlet.suites.tiers import tier as tier_named
 
+    if network:
+        allow_network()
     who = maker_named(maker, "--maker") if maker else maker_here()
     chosen = tier_named(tier or "fast")
     asked, broken = ([*method], {}) if method else without_unusable(chosen.methods)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlm_gauntlet.attacks.registry import as_reported, attacks, default_of, parameters
+from vlm_gauntlet.fixtures.natural_sets import population, reported_as
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocol
@@ -22,7 +23,6 @@ BACKBONES = {
     "RN50": "open_clip:RN50-quickgelu/openai",
     "RN101": "open_clip:RN101-quickgelu/openai",
 }
-WHOLE = ("caltech101", "caltech256", "eurosat")  # sets without an official split: the test split is the whole set
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def match(claim: Claim, outcomes: Sequence[Outcome]) -> Match:
     found: dict[str, dict[str, Outcome]] = defaultdict(dict)  # sample set -> component -> newest outcome
     near = []
     for outcome in sorted(outcomes, key=lambda o: (o.provenance.made, o.key)):
-        if outcome.cell.method.partition("+")[0] != claim.method or outcome.cell.dataset != claim.dataset:
+        if outcome.cell.method.partition("+")[0] != claim.method or reported_as(outcome.cell.dataset) != claim.dataset:
             continue
         component = _component(reported, outcome.cell.protocol)
         differences = tuple(_differences(claim, reported, component, outcome))
@@ -140,17 +140,6 @@ def _parameters(
                 yield f"text {part.replace('_', ' ')}", getattr(reported.text, part), value
         elif stated not in Component.model_fields and name != "precision":
             yield name.replace("_", " "), default_of(kind, name), run[name]
-
-
-def population(samples: str, dataset: str) -> str:
-    """What a description of samples is drawn from: subsets of one split are samples of the same population."""
-    if samples == "unknown":
-        return samples
-    if "CoOp" in samples:
-        return "CoOp test split"
-    if "whole data set" in samples or dataset in WHOLE:
-        return "whole data set"
-    return "test split"
 
 
 def _trained_on(outcome: Outcome) -> str:

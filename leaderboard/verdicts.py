@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.known_datasets import known_datasets
+from vlm_gauntlet.fixtures.natural_sets import reported_as, set_of
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import reported_protocol
 from vlm_gauntlet.methods.claims import PERCENT, Claim
@@ -59,7 +60,7 @@ def verdicts(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> dict[str, 
     """
     about = defaultdict(list)
     for outcome in outcomes:
-        about[outcome.cell.method.partition("+")[0], outcome.cell.dataset].append(outcome)
+        about[outcome.cell.method.partition("+")[0], reported_as(outcome.cell.dataset)].append(outcome)
     found = {c.id: _untested(c, about[c.method, c.dataset]) for c in claims}
     tested = [v for v in found.values() if v.comparison is not None]
     for one, q in zip(tested, false_discovery([v.comparison.p for v in tested if v.comparison]), strict=True):
@@ -122,8 +123,8 @@ def _not_run(claim: Claim, found: Match) -> Verdict:
         return Verdict(claim.id, "not run", f"It cannot run here: {'; '.join(can.obstacles)}.", near=found.near)
     name = claim.method + (f"+{claim.variant}" if claim.variant else "")
     command = (
-        f"gauntlet run --method {name} --backbone {BACKBONES[claim.backbone]} --dataset {claim.dataset} "
-        f"--protocol {claim.protocol} --limit 1000000 --device cuda"
+        f"gauntlet run --method {name} --backbone {BACKBONES[claim.backbone]} "
+        f"--dataset {set_of(reported.samples, claim.dataset)} --protocol {claim.protocol} --limit 1000000 --device cuda"
     )
     weights = "the weights of real CLIP" + (" and of BERT" if reported.attacks_text else "")
     reason = f"No outcome with this protocol: it wants {weights}, the data set and a GPU."

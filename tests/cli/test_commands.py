@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from vlm_gauntlet.cli.main import app
 from vlm_gauntlet.fixtures.datasets import EMBEDDED
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.natural_sets import natural_sets
 from vlm_gauntlet.fixtures.records import Cell
 from vlm_gauntlet.suites import running
 
@@ -266,7 +267,9 @@ def test_data_that_was_fetched_is_data_that_runs(tmp_path: Path, monkeypatch: py
             return Image.new("RGB", (32, 32), self.classes[index % 2]), index % 2
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", Colours)
-    fetched = gauntlet("data", "get", "cifar10", "--root", tmp_path)
+    small = natural_sets()["cifar10"].model_copy(update={"samples": 4, "classes": 2})
+    monkeypatch.setattr("vlm_gauntlet.fixtures.data_expected.natural_sets", lambda: {"cifar10": small})
+    fetched = gauntlet("data", "get", "cifar10", "--source", "torchvision", "--root", tmp_path)
     assert fetched.exit_code == 0, fetched.output
     assert str(tmp_path / "wds" / "cifar10") in fetched.stdout
     monkeypatch.setenv("GAUNTLET_DATA", str(tmp_path))
