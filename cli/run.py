@@ -27,7 +27,11 @@ def run(
         str | None, typer.Option(help="fast, mini, nightly, full or a tier file; the options below override its parts")
     ] = None,
     method: Annotated[
-        Names, typer.Option(help="id, id+deviation=choice, id+as_coded, module:Class or file.py:Class; repeatable")
+        Names,
+        typer.Option(
+            help="id, id+deviation=choice, id+as_coded, module:Class, file.py:Class or checkpoint:FILE (weights that you "
+            "fine-tuned from the backbone); repeatable"
+        ),
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="miniclip-vit, miniclip-cnn or open_clip:<model>/<pretrained>")

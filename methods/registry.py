@@ -20,6 +20,8 @@ from vlm_gauntlet.fixtures.snapshot import package_files
 
 from .base import Defence
 from .card import Card
+from .checkpoint import PREFIX as CHECKPOINT
+from .checkpoint import of_file
 from .data_files import building, files_digest, importing, remember
 from .discovery import HERE, Found, discover, installed, loaded, plain
 from .state import state_digest
@@ -66,8 +68,11 @@ class Method:
     def label(self) -> str:
         """The name without the place that an external defence was found at.
 
-        Of a class that is called like a registered method the file or package stays before it: `mine.py:tecoa`.
+        Of a class that is called like a registered method the file or package stays before it: `mine.py:tecoa`; of
+        weights in a file it says their digest.
         """
+        if self.name.startswith(CHECKPOINT):
+            return of_file(self.name)[0]
         place, _, own = _composed(self.name)[0].rpartition(":")
         if place and looks_registered(own.split("+")[0]):
             own = f"{Path(place).name if place.endswith('.py') else place}:{own}"
@@ -104,6 +109,8 @@ def methods() -> dict[str, type[Defence]]:
 
 def from_outside(name: str) -> bool:
     """Whether code behind a method's name, or of what it stands on, is not the house's. Nothing is loaded to tell."""
+    if name.startswith(CHECKPOINT):
+        return False  # it holds weights and no code
     own, below = _composed(name)
     stem = own.split("+")[0]
     place = stem.rpartition(":")[0]
@@ -131,7 +138,7 @@ def without_unusable(names: Sequence[str]) -> tuple[list[str], dict[str, Gauntle
 def _parts_of(name: str) -> list[str]:
     """`ttc+gate_off=zero@tecoa` -> `ttc`, `tecoa`."""
     own, below = _composed(name)
-    return [own.split("+")[0], *(_parts_of(below) if below else [])]
+    return [own if own.startswith(CHECKPOINT) else own.split("+")[0], *(_parts_of(below) if below else [])]
 
 
 def method(name: str) -> Method:
@@ -139,11 +146,15 @@ def method(name: str) -> Method:
 
     Args:
         name: `<id>`, `<id>+<deviation>=<choice>...`, `<id>+as_coded` (every deviation as the official code has it),
-            `package.module:Class` or `path/to/file.py:Class`; any of them followed by `@<fine-tuned method>`.
+            `package.module:Class` or `path/to/file.py:Class`; any of them followed by `@<fine-tuned method>`; or
+            `checkpoint:path/to/weights`, which is one.
 
     Raises:
+        UnavailableError: there is no such file of weights.
         GauntletError: nobody knows the name, or what has it cannot be used, and why.
     """
+    if name.startswith(CHECKPOINT):
+        return Method(name, of_file(name)[1])
     own, below = _composed(name)
     stem, *switches = own.split("+")
     defence = _by_path(stem) if ":" in stem else _by_name(stem)
@@ -153,7 +164,11 @@ def method(name: str) -> Method:
 
 
 def _composed(name: str) -> tuple[str, str]:
-    """`ttc@tecoa` -> (`ttc`, `tecoa`); a folder of an external file may hold an @ of its own."""
+    """`ttc@tecoa` -> (`ttc`, `tecoa`); a folder of an external file, or of weights, may hold an @ of its own."""
+    if name.startswith(CHECKPOINT):
+        return name, ""
+    if (place := name.find(f"@{CHECKPOINT}")) > 0:
+        return name[:place], name[place + 1 :]
     own, _, below = name.rpartition("@")
     return (own, below) if own and "/" not in below else (name, "")
 
