@@ -29,8 +29,8 @@ def run(
     method: Annotated[
         Names,
         typer.Option(
-            help="id, id+deviation=choice, id+as_coded, module:Class, file.py:Class or checkpoint:FILE (weights that you "
-            "fine-tuned from the backbone); repeatable"
+            help="id, id+deviation=choice, id+as_coded, id+released=NAME, module:Class, file.py:Class, "
+            "or checkpoint:FILE: weights that you fine-tuned; repeatable"
         ),
     ] = None,
     backbone: Annotated[

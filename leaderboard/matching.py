@@ -13,6 +13,7 @@ from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported_protocol
 from vlm_gauntlet.methods.claims import Claim
 from vlm_gauntlet.methods.registry import methods
+from vlm_gauntlet.methods.released import of_label
 from vlm_gauntlet.suites.runnable import PREPROCESSING, reduction_matters
 from vlm_gauntlet.training.checkpoint import read_pins
 
@@ -99,7 +100,9 @@ def _fields(
 ) -> Iterator[tuple[str, object, object]]:
     cell, protocol, threat = outcome.cell, outcome.cell.protocol, outcome.cell.protocol.threat
     run = parameters(protocol.attack)
-    yield "variant", claim.variant or "none", cell.method.partition("+")[2] or "none"
+    weights = of_label(cell.method, cell.backbone)
+    variant = cell.method.partition("+")[2] if weights is None else weights.variant
+    yield "variant", claim.variant or "none", variant or "none"
     yield "backbone", BACKBONES.get(claim.backbone, claim.backbone), cell.backbone
     yield "trained on", claim.trained_on, _trained_on(outcome)
     yield "attack", "none" if component is None else component.attack, protocol.attack.name
@@ -147,6 +150,8 @@ def _trained_on(outcome: Outcome) -> str:
 
     A training-free method's weights are an instrument beside the model (a diffusion prior), not the model.
     """
+    if weights := of_label(outcome.cell.method, outcome.cell.backbone):
+        return weights.trained_on
     stem = outcome.cell.method.partition("+")[0]
     if stem not in methods():
         return "unknown"

@@ -13,6 +13,7 @@ from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import reported_protocol
 from vlm_gauntlet.methods.claims import PERCENT, Claim
 from vlm_gauntlet.methods.registry import methods, unusable
+from vlm_gauntlet.methods.released import named, of_label
 from vlm_gauntlet.suites.indicators import BROKEN_ATTACK
 from vlm_gauntlet.suites.runnable import runnable
 
@@ -121,7 +122,8 @@ def _not_run(claim: Claim, found: Match) -> Verdict:
     can = runnable(reported, claim.dataset)
     if can.obstacles:
         return Verdict(claim.id, "not run", f"It cannot run here: {'; '.join(can.obstacles)}.", near=found.near)
-    name = claim.method + (f"+{claim.variant}" if claim.variant else "")
+    name = named(claim.method, claim.variant, BACKBONES[claim.backbone], claim.trained_on)
+    name = name or claim.method + (f"+{claim.variant}" if claim.variant else "")
     command = (
         f"gauntlet run --method {name} --backbone {BACKBONES[claim.backbone]} "
         f"--dataset {set_of(reported.samples, claim.dataset)} --protocol {claim.protocol} --limit 1000000 --device cuda"
@@ -147,7 +149,8 @@ def _compared(claim: Claim, found: Match) -> Verdict:
     if claimed_n is None:
         return replace(base, reason="The source does not say on how many samples it measured.")
     between = None
-    if methods()[claim.method].card.paradigm in TRAINED:
+    ours = of_label(first.cell.method, first.cell.backbone) is None  # released weights are the source's own training
+    if ours and methods()[claim.method].card.paradigm in TRAINED:
         declared = SeedSpread(claim.sd / 100, 1) if claim.sd else None
         clean = reported_protocol(claim.protocol).clean
         try:

@@ -17,7 +17,9 @@ from .hearing import Heard, hearing
 
 KINDS = frozenset({".toml", ".safetensors", ".json", ".csv", ".txt"})
 CARDED = frozenset({".toml", ".safetensors"})  # of an external folder with a card: its other files may be outcomes
-TELLING = frozenset({MEASURED, "claims.csv", "mini_claims.csv", "trainings.csv"})  # of it, changing nothing
+TELLING = frozenset(
+    {MEASURED, "released.toml", "claims.csv", "mini_claims.csv", "trainings.csv"}
+)  # of it, changing nothing
 CODE = frozenset({".py", ".pyc", ".pyi"})
 FOREIGN = frozenset({"site-packages", "dist-packages"})
 

@@ -1,6 +1,8 @@
 """A fine-tuned defence: zero-shot classification with a tower that `training/tower.py` made."""
 
+import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -11,12 +13,14 @@ from vlm_gauntlet.training.checkpoint import set_apart
 
 from .base import Defence
 from .own_checkpoint import own_checkpoint
+from .released import SWITCH, tower_of
 
 
 class TunedDefence(Defence):
     """Cosine classifier over class texts with the tuned tower or towers, found by backbone and deviations.
 
     The switch `mix`, where a card has it, interpolates weights: theta = (1 - mix) theta_clip + mix theta_robust.
+    `released=<id>` takes weights that the authors released in place of a training of ours: see `released.py`.
 
     Args:
         backbone: the undefended model; a checkpoint belongs to exactly one.
@@ -31,8 +35,11 @@ class TunedDefence(Defence):
     at_inference: ClassVar[frozenset[str]] = frozenset({"mix"})
 
     def __init__(self, backbone: Backbone, deviations: Mapping[str, str] | None = None) -> None:
-        super().__init__(backbone, deviations)
-        self.robust = self.tuned_from(backbone)
+        chosen = dict(deviations or {})
+        released = chosen.pop(SWITCH, "")
+        super().__init__(backbone, chosen)
+        folder = Path(inspect.getfile(type(self))).parent
+        self.robust = tower_of(folder, released, backbone) if released else self.tuned_from(backbone)
 
     def tuned_from(self, backbone: Backbone) -> Backbone:
         """The backbone with what the checkpoint says of its towers."""

@@ -18,6 +18,7 @@ from vlm_gauntlet.fixtures.parts import Parts, read_all
 from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.registry import methods, without_unusable
 from vlm_gauntlet.methods.registry import parts as registered
+from vlm_gauntlet.methods.released import HERE, SWITCH, read_released
 
 from .described import described
 
@@ -62,7 +63,7 @@ class Tier(BaseModel):
         return {name: self.randomised_limit for name in usable if described(name).card.randomised}
 
     def _names(self, card: Card) -> Iterator[str]:
-        """The names by which a method enters: its own, and those of its variants.
+        """The names by which a method enters: its own, those of its variants, those of weights that were released.
 
         One that needs weights stays out of a tier on an embedded backbone for which nobody trained it.
         """
@@ -75,6 +76,8 @@ class Tier(BaseModel):
             for variant in card.variants:
                 if variant.exemplary if self.exemplary else self.gpu or not variant.gpu:
                     yield card.id + variant.name
+            weights = read_released(HERE / card.id)
+            yield from (f"{card.id}+{SWITCH}={each.id}" for each in weights if each.backbone == self.backbone)
 
 
 def _cards() -> list[Card]:

@@ -221,6 +221,15 @@ def test_a_prior_beside_the_model_is_no_training_of_the_model() -> None:
     assert one(of, run(2000, 5000, of=of)).word == "reproduced"
 
 
+def test_weights_that_the_authors_released_are_no_training_of_ours() -> None:
+    of = claim(method="fare", variant="trained at 1/255", trained_on="imagenet")
+    assert "--method fare+released=eps1 " in one(of).command
+    found = one(of, run(2000, 5000, of=of, method="fare+released=eps1"))
+    assert found.word == "reproduced"
+    other = one(of, run(2000, 5000, of=of, method="fare+released=eps4"))
+    assert other.word == "not run" and "variant: claimed trained at 1/255, run trained at 4/255" in other.reason
+
+
 def test_a_retrained_model_needs_a_measured_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     of = claim(method="tecoa", trained_on="unknown")
     assert "trained again" in one(of, run(2000, 5000, of=of)).reason

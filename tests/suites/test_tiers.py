@@ -19,7 +19,9 @@ def test_who_runs_where() -> None:
     assert {"ttc@tecoa", "cola", "tte"} <= mini and not mini & {"hd", "tpt", "r_tpt", "tapt", "clipure_cos+as_coded"}
     variants = {"ttc@tecoa", "et3@tecoa", "clipure_cos+as_coded", "dbd+strength=one"}
     tuned = {"clipure_cos+step=tuned", "anti_adversary+step_size=tuned", "cola+smallest_crop=tuned"}
-    assert nightly == full == set(methods()) | variants | tuned
+    released = {name for name in nightly if "+released=" in name}
+    assert {"fare+released=eps1", "tecoa+released=official", "tga_zsr+released=authors"} <= released
+    assert nightly == full == set(methods()) | variants | tuned | released
     assert {"clipure_cos+step=tuned", "et3"} <= mini
     later = {"mac", "dbd", "dbd+strength=one", "et3@tecoa", "anti_adversary+step_size=tuned", "t_vss"}
     assert not mini & (later | {"cola+smallest_crop=tuned"})
