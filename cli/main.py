@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.leaderboard.left_out import left_out_so_far
 
-from . import board, check, claims, data, doctor, findings, lists, retrieval, run, schema, train, verify
+from . import board, check, claims, data, doctor, findings, lists, plan, retrieval, run, schema, train, verify
 from .console import errors
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
@@ -106,6 +106,7 @@ def main(
 
 
 app.command("run")(run.run)
+app.command("plan")(plan.plan)
 app.command("retrieval")(retrieval.retrieval)
 app.command("board")(board.board)
 app.command("check")(check.check)

@@ -9,6 +9,7 @@ from vlm_gauntlet.attacks.gradient_check import LEAST_STEPS
 from vlm_gauntlet.attacks.gradients import GradientAttack
 from vlm_gauntlet.attacks.levels import level
 from vlm_gauntlet.attacks.registry import attacks, build
+from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 
 QUERIES = {"square": 500, "rays": 1000, "transfer-query": 500}
@@ -29,21 +30,28 @@ def missing(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
 
 
 def kinds(outcome: Outcome) -> set[str]:
-    """The kinds of evidence that an outcome holds. Attacks from outside hold none: nobody here vouches for them."""
-    protocol = outcome.cell.protocol
+    """The kinds of evidence that an outcome holds."""
+    indicators = {i.name: i for i in outcome.indicators}
+    found = promised(outcome.cell.protocol)
+    if "gradient-misleads" not in indicators or any(i.fired for i in outcome.indicators if i.name in UNSOUND):
+        found.discard("gradient")
+    if "unstable-replay" not in indicators:
+        found.discard("replay")
+    return found
+
+
+def promised(protocol: Protocol) -> set[str]:
+    """The kinds that an outcome of a protocol can hold: of an attack from outside none, nobody here vouches for it."""
     name, threat = protocol.attack.name, protocol.threat
     if name not in attacks() or threat.modality != "image":
         return set()
-    indicators, found = {i.name: i for i in outcome.indicators}, set()
-    attack, informed = build(protocol), level(protocol) in ("T1", "T2")
-    if informed and isinstance(attack, GradientAttack):
-        sound = "gradient-misleads" in indicators and not any(i.fired for i in indicators.values() if i.name in UNSOUND)
-        if attack.total_steps >= LEAST_STEPS and sound:
+    attack, found = build(protocol), set()
+    if level(protocol) in ("T1", "T2"):
+        found.add("replay")
+        if isinstance(attack, GradientAttack) and attack.total_steps >= LEAST_STEPS:
             found.add("gradient")
     if threat.knowledge == "black-box" and getattr(attack, "queries", 0) >= QUERIES.get(name, float("inf")):
         found.add("query")
     if name in TRANSFERS:
         found.add("transfer")
-    if informed and "unstable-replay" in indicators:
-        found.add("replay")
     return found

@@ -145,7 +145,7 @@ def _compared(claim: Claim, found: Match) -> Verdict:
     fired = {i.name for o in found.outcomes for i in o.indicators if i.fired}
     if broken := sorted(fired & BROKEN_ATTACK):
         return replace(base, word="failed", reason=f"The attack itself is broken: {', '.join(broken)}.")
-    claimed_n = claim.n or (first.n if first.n < first.cell.limit and _whole(claim) else None)
+    claimed_n = claim.n or (first.n if first.n < first.cell.limit and whole(claim) else None)
     if claimed_n is None:
         return replace(base, reason="The source does not say on how many samples it measured.")
     between = None
@@ -168,8 +168,16 @@ def _compared(claim: Claim, found: Match) -> Verdict:
     return replace(base, comparison=replace(comparison, test=comparison.test + hint + masked))
 
 
-def _whole(claim: Claim) -> bool:
+def whole(claim: Claim) -> bool:
+    """Whether it is about a whole test split."""
     return reported_protocol(claim.protocol).samples.startswith("whole")
+
+
+def needs_spread(claim: Claim, backbone: str) -> bool:
+    """Whether nobody knows how much trainings of its method differ on a backbone."""
+    if methods()[claim.method].card.paradigm not in TRAINED or claim.sd:
+        return False
+    return spread(claim.method, backbone, clean=reported_protocol(claim.protocol).clean) is None
 
 
 def explained_by(claim: Claim) -> str:

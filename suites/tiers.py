@@ -23,6 +23,7 @@ from vlm_gauntlet.methods.released import HERE, SWITCH, read_released
 from .described import described
 
 TIERS = ("fast", "mini", "nightly", "full")  # those that pytest has a mark for; `gauntlet run --tier` takes all
+FEWEST = 32  # samples, however dear a method is: fewer tell nothing
 FOLDER = Path(next(iter(fixtures.__path__))) / "data" / "tiers"
 
 
@@ -40,6 +41,10 @@ class Tier(BaseModel):
     protocols: tuple[str, ...] = Field(description="ids, or paths of protocol files")
     limit: int = Field(ge=1)
     randomised_limit: int | None = Field(default=None, ge=1, description="in place of limit, for many draws")
+    effort: int | None = Field(
+        default=None, ge=1,
+        description="samples times passes of one adaptive gradient, for a data set: who takes more gets fewer samples",
+    )  # fmt: skip
     batch_size: int = Field(ge=1)
     seed: int = 0
     secret_seed: bool = Field(default=False, description="one is drawn for each folder of outcomes: see `seeds.py`")
@@ -56,11 +61,18 @@ class Tier(BaseModel):
 
     @property
     def limits(self) -> dict[str, int]:
-        """Other limits for single methods, by name."""
-        if self.randomised_limit is None:
+        """Other limits for single methods, by name: fewer for one that draws, or that takes many passes."""
+        if self.randomised_limit is None and self.effort is None:
             return {}
         usable, _ = without_unusable(self.methods)
-        return {name: self.randomised_limit for name in usable if described(name).card.randomised}
+        limits = {name: self._limit(described(name).card) for name in usable}
+        return {name: limit for name, limit in limits.items() if limit != self.limit}
+
+    def _limit(self, card: Card) -> int:
+        most = self.randomised_limit if self.randomised_limit is not None and card.randomised else self.limit
+        if self.effort is None or (cost := card.attack_cost) is None:
+            return most
+        return min(most, max(FEWEST, self.effort // (cost.forward + cost.backward)))
 
     def _names(self, card: Card) -> Iterator[str]:
         """The names by which a method enters: its own, those of its variants, those of weights that were released.

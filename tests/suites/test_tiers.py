@@ -31,13 +31,25 @@ def test_randomised_methods_have_a_limit_of_their_own() -> None:
     mini = tier("mini")
     drawing = ["rn", "ttc", "ttc@tecoa", "aom", "clipure_diff", "cola", "resize_pad"]
     assert mini.limits == dict.fromkeys(drawing, 8)
-    assert tier("full").limits == {}
 
 
 def test_full_is_nightly_on_more_samples() -> None:
     nightly, full = tier("nightly"), tier("full")
     differ = {k for k, v in full.model_dump().items() if v != getattr(nightly, k)}
-    assert differ == {"name", "limit", "batch_size"}
+    assert differ == {"name", "limit", "batch_size", "effort"}
+
+
+def test_who_takes_many_passes_gets_fewer_samples_and_never_too_few() -> None:
+    limits = tier("nightly").limits
+    assert not limits.keys() & {"undefended", "ttc", "tecoa"}
+    assert all(tiers.FEWEST <= limit < 500 for limit in limits.values())
+    made = tier("nightly").model_copy(update={"effort": 100, "limit": 50})
+    costs = {m: methods()[m].card.attack_cost for m in ("undefended", "ttc", "hd")}
+    assert all(c is not None for c in costs.values())
+    assert [made.limits.get(m, 50) for m in costs] == [
+        min(50, max(tiers.FEWEST, 100 // (c.forward + c.backward))) for c in costs.values() if c
+    ]
+    assert tier("fast").effort is tier("mini").effort is None  # their outcomes are frozen
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,122 @@
+"""The plan of a run: its cells with their costs, what they settle, what fits into a budget."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.methods.claims import Claim
+from vlm_gauntlet.suites.cells import CellPlan
+from vlm_gauntlet.suites.planning.budget import Choice, Question, choose
+from vlm_gauntlet.suites.planning.finished import finished, outcomes_in
+from vlm_gauntlet.suites.planning.passes import Passes
+from vlm_gauntlet.suites.planning.rates import Rate
+from vlm_gauntlet.suites.planning.schedule import Schedule, schedule
+from vlm_gauntlet.suites.planning.work import Work, key_of, told_passes, with_done, work_of
+
+from .settled import claim_questions, row_questions
+
+
+@dataclass(frozen=True)
+class NightPlan:
+    """A plan.
+
+    Args:
+        cells: what a run would do, in its order, the tier's first.
+        works: the same with costs.
+        rate: of the device.
+        questions: what the cells settle.
+        blocked: claim id -> why no cell settles it.
+        families: claim id -> its source and reported protocol.
+    """
+
+    cells: tuple[CellPlan, ...]
+    works: tuple[Work, ...]
+    rate: Rate
+    questions: tuple[Question, ...]
+    blocked: dict[str, str]
+    families: dict[str, tuple[str, str]]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds left of each cell whose cost is known, by key."""
+        return {w.key: w.left for w in self.works if w.seconds is not None or w.done}
+
+    @property
+    def passes(self) -> Passes:
+        """Of all cells that are not done and tell what they take."""
+        total = Passes(0, 0)
+        for work in self.works:
+            total += work.passes if work.passes and not work.done else Passes(0, 0)
+        return total
+
+    @property
+    def hours(self) -> float:
+        """That are left, on one device."""
+        return sum(self.seconds.values()) / 3600
+
+    def chosen(self, budget: float) -> Choice:
+        """What so many seconds on one device settle."""
+        return choose(self.questions, self.seconds, budget)
+
+    def spread(self, machines: int, keys: Sequence[str] | None = None) -> Schedule:
+        """The schedule of what is left, or of some cells of it."""
+        wanted = self.seconds if keys is None else {k: self.seconds[k] for k in keys}
+        return schedule({key: seconds for key, seconds in wanted.items() if seconds}, machines)
+
+    def by(self, field: str) -> list[tuple[str, int, float]]:
+        """(name, cells, hours left) by `method`, `dataset` or `protocol`, the dearest first."""
+        cells: Counter[str] = Counter()
+        hours: Counter[str] = Counter()
+        for work in self.works:
+            cells[getattr(work, field)] += 1
+            hours[getattr(work, field)] += work.left / 3600  # type: ignore[assignment]
+        return sorted(((n, cells[n], float(hours[n])) for n in cells), key=lambda line: (-line[2], line[0]))
+
+    def claim_families(self) -> list[tuple[str, str, int, int, float, int]]:
+        """(source, reported protocol, claims, cells, hours, blocked) of each family of claims."""
+        needs = {q.name: q.cells for q in self.questions if q.kind == "claim"}
+        found = []
+        for family in sorted(set(self.families.values())):
+            own = [c for c, f in self.families.items() if f == family]
+            cells = frozenset[str]().union(*(needs[c] for c in own if c in needs))
+            hours = sum(self.seconds.get(k, 0.0) for k in cells) / 3600
+            found.append((*family, len(own), len(cells), hours, sum(c in self.blocked for c in own)))
+        return found
+
+
+def night_plan(
+    tier_cells: Sequence[CellPlan],
+    claims: Sequence[Claim],
+    rate: Rate,
+    folder: Path,
+    *,
+    backbone: str,
+    seed: int | None,
+    trained: bool = False,
+) -> NightPlan:
+    """Plans the cells of a tier and those that claims ask for.
+
+    Args:
+        tier_cells: of the tier.
+        claims: that the run should settle.
+        rate: of the device.
+        folder: of outcomes: what is finished there costs nothing, and what it tells of costs is used.
+        backbone: what all stand on.
+        seed: of the run; None: a secret one that is not drawn yet, so that nothing is finished.
+        trained: see `settled.claim_questions`.
+    """
+    outcomes: list[Outcome] = outcomes_in(folder)
+    first = tier_cells[0]
+    asked = claim_questions(
+        claims, backbone, seed=first.seed, device=first.device, batch_size=first.batch_size, trained=trained
+    )
+    cells = list({key_of(cell): cell for cell in (*tier_cells, *asked.cells)}.values())
+    told = told_passes(outcomes)
+    done = finished(cells, outcomes, seed=seed)
+    works = with_done([work_of(cell, rate, told) for cell in cells], done)
+    seconds = {w.key: w.left for w in works if w.seconds is not None or w.done}
+    rows = row_questions(tier_cells, seconds)
+    families = {c.id: (c.source, c.protocol) for c in claims}
+    return NightPlan(tuple(cells), tuple(works), rate, (*asked.questions, *rows), asked.blocked, families)
