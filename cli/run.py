@@ -55,6 +55,9 @@ def run(
     network: Annotated[
         bool, typer.Option("--allow-network", help="fetch data sets that are missing, from the hub at pinned commits")
     ] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="i/N: one of N parts of about equal length; then gauntlet merge")
+    ] = None,
     maker: MakerOption = None,
 ) -> None:
     """Attacks defences and writes one outcome a cell.
@@ -95,6 +98,10 @@ def run(
         device=device,
         batch_size=batch_size or chosen.batch_size,
     )
+    if shard:
+        from vlm_gauntlet.suites.planning.shards import shard as part_of
+
+        cells = part_of(cells, shard, secret=chosen.secret_seed and seed is None)
     finished, missing, failed = _run_all(cells, outcomes, who, archive=archive)
     if failed and not (finished or missing):
         raise next(iter(failed.values()))

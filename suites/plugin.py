@@ -14,6 +14,8 @@ from _pytest.mark.expression import Expression
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 
+from .gpus import gpus, pin
+
 if TYPE_CHECKING:
     from .cells import CellPlan
 
@@ -55,13 +57,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of outcomes (default: in pytest's cache); finished cells are taken from it",
     )
+    group.addoption("--shard", metavar="I/N", help="one of N parts of the cells, of about equal length")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the markers; without `-m`, the suites run their fast tier."""
+    """Registers the markers; without `-m`, the suites run their fast tier. A worker sees one GPU."""
+    pin(config.getoption("--device"))
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
-    _check_names(config.getoption("--method"), config.getoption("--protocol"))
+    _check_names(config.getoption("--method"), config.getoption("--protocol"), config.getoption("--shard"))
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:  # threads of several workers on the same cores wait for one another
         import torch
@@ -69,11 +73,21 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
 
 
-def _check_names(methods: list[str] | None, protocols: list[str] | None) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """With `-n auto` on GPUs, one worker for each of them."""
+    if config.getoption("--device") != "cuda" or not (count := len(gpus())):
+        return None
+    config.option.maxprocesses = None  # what pyproject.toml says of processors
+    return count
+
+
+def _check_names(methods: list[str] | None, protocols: list[str] | None, part: str | None) -> None:
     """Unknown names end the session before collection, with near misses."""
-    if not (methods or protocols):
+    if not (methods or protocols or part):
         return
     from .described import described
+    from .planning.shards import parse
     from .runnable import protocols_named
 
     try:
@@ -81,6 +95,8 @@ def _check_names(methods: list[str] | None, protocols: list[str] | None) -> None
             described(name)
         for name in protocols or []:
             protocols_named(name, "any")
+        if part:
+            parse(part)
     except GauntletError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -192,23 +208,26 @@ def cells_of(config: pytest.Config, tier_name: str) -> "list[CellPlan]":
     from vlm_gauntlet.methods.registry import without_unusable
 
     from .cells import plan
+    from .planning.shards import shard
     from .seeds import seed_of
     from .tiers import tier
 
     chosen = tier(tier_name)
     limit = config.getoption("--limit")
     folder = outcomes_folder(config) if chosen.secret_seed else Path()
-    return plan(
+    seed, part = config.getoption("--seed"), config.getoption("--shard")
+    cells = plan(
         config.getoption("--method") or without_unusable(chosen.methods)[0],
         chosen.backbone,
         config.getoption("--dataset") or chosen.datasets,
         config.getoption("--protocol") or chosen.protocols,
         limit=limit or chosen.limit,
         limits={} if limit else chosen.limits,
-        seed=seed_of(chosen, config.getoption("--seed"), folder),
+        seed=seed_of(chosen, seed, folder),
         device=config.getoption("--device"),
         batch_size=chosen.batch_size,
     )
+    return shard(cells, part, secret=chosen.secret_seed and seed is None) if part else cells
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -32,11 +32,12 @@ from vlm_gauntlet.methods.registry import Method, from_outside, method
 from .apart import Apart, Limits
 from .attacking import OUTSIDE
 from .described import Described, described
+from .device_record import device_name, system_of
 from .keys import method_roots, with_architecture
 from .maker import maker_here
 from .recall import Ranks, ranks
 from .retrieval_records import Features, RetrievalBatch, RetrievalCell, RetrievalJournal, RetrievalOutcome
-from .running import device_name, this_command
+from .running import this_command
 from .versions import versions_here
 
 
@@ -134,7 +135,7 @@ def _run(
         key=cell.key, cell=cell, image_to_text=to_text, text_to_image=to_image, captions_changed=changed,
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0), device=device_name(setting.device),
-            versions=dict(versions_here()),
+            versions={**versions_here(), **system_of(setting.device)},
             command=this_command(), batch_size=setting.batch_size, maker=maker,
         ),
     )  # fmt: skip

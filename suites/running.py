@@ -1,6 +1,5 @@
 """Running one cell: attack, score, count the cost, read the indicators, write the outcome. Resumes after a kill."""
 
-import platform
 import shlex
 import sys
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.datasets import Batch
@@ -21,6 +19,8 @@ from vlm_gauntlet.methods.late_files import joined
 from .attacking import OUTSIDE, Attacker, Elsewhere, Here
 from .batch import score_batch
 from .cells import CellPlan
+from .device_record import device_name, system_of
+from .halving import Done, within_memory
 from .indicators import indicators_of
 from .journal import BatchResult, Journal
 from .maker import maker_here
@@ -99,17 +99,27 @@ def _run(
     done = journal.batches(cell.key)
     with ExitStack() as stack:
         scorer: Scorer | None = None
+
+        def one(part: Batch) -> Done:
+            nonlocal scorer
+            scorer = scorer or stack.enter_context(witness(plan, cell))
+            try:
+                made = attacking.attack(part)
+                result = score_batch(attacking.asked, part, made, scorer)
+            except GauntletError:  # who answers from another process has ended it
+                scorer = None
+                raise
+            if isinstance(scorer, Witness) and plan.method.outside:
+                result = result.model_copy(update={"files": joined(attacking.read(), scorer.read())})
+            return Done(made.images, result)
+
         for index, batch in enumerate(plan.batches()):
             if index == len(done):
-                scorer = scorer or stack.enter_context(witness(plan, cell))
-                made = attacking.attack(batch)
-                result = score_batch(attacking.asked, batch, made, scorer)
-                if isinstance(scorer, Witness) and plan.method.outside:
-                    result = result.model_copy(update={"files": joined(attacking.read(), scorer.read())})
+                made = within_memory(batch, one, whole=cell.batch_size is not None or plan.method.outside)
                 if keeper and made.images is not None:
                     keeper.add(cell.key, index, batch, made.images)
-                journal.append(cell.key, result)
-                done.append(result)
+                journal.append(cell.key, made.result)
+                done.append(made.result)
             elif tuple(sample.id for sample in done[index].samples) != batch.ids:
                 raise GauntletError(
                     f"a partial log with a batch of {len(done[index].samples)}",
@@ -142,7 +152,7 @@ def _outcome(plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, co
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0),
             device=device_name(plan.device),
-            versions=dict(versions_here()),
+            versions={**versions_here(), **system_of(plan.device)},
             command=command,
             batch_size=plan.batch_size,
             files=joined(*(r.files for r in done)),
@@ -153,14 +163,6 @@ def _outcome(plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, co
 
 def _rounded(cost: Cost) -> Cost:
     return cost.model_copy(update={"seconds": round(cost.seconds, 3)})
-
-
-def device_name(device: str) -> str:
-    """What computed: the name of the GPU, or of the processor and its threads."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def this_command() -> str:

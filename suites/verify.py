@@ -20,11 +20,12 @@ from .archive import ArchivedImages, ArchiveError
 from .attacking import Attacker
 from .batch import score_batch
 from .cells import CellPlan
+from .device_record import device_name
 from .indicators import indicators_of
 from .journal import BatchResult
 from .known_here import KnownHere
 from .plausible import DIGESTS, Doubt, doubts
-from .running import attacker, device_name, witness
+from .running import attacker, witness
 from .verification_records import Difference, Verification
 from .versions import versions_here
 

@@ -10,11 +10,11 @@ from vlm_gauntlet.fixtures.datasets import dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.parts import ANYTHING, raised
 
+from .device_record import device_name
 from .known_here import KnownHere
 from .plausible_retrieval import retrieval_doubts
 from .retrieval import Setting, cell_of, run_retrieval
 from .retrieval_records import RetrievalCell, RetrievalOutcome
-from .running import device_name
 from .verification_records import Difference, Verification
 from .verify import CannotVerifyError, cannot, impossible
 from .versions import versions_here

@@ -16,7 +16,7 @@ from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.card import Cost, Timing
 from vlm_gauntlet.methods.registry import Method
 from vlm_gauntlet.methods.victims import BoundDefence
-from vlm_gauntlet.suites.running import device_name
+from vlm_gauntlet.suites.device_record import device_name
 
 from .bench import Bench, default_material
 from .report import Status
