@@ -10,7 +10,23 @@ from typer.core import TyperGroup
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.leaderboard.left_out import left_out_so_far
 
-from . import board, check, claims, data, doctor, findings, lists, plan, retrieval, run, schema, train, verify
+from . import (
+    board,
+    check,
+    claims,
+    data,
+    doctor,
+    findings,
+    lists,
+    merge,
+    night,
+    plan,
+    retrieval,
+    run,
+    schema,
+    train,
+    verify,
+)
 from .console import errors
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
@@ -87,6 +103,12 @@ def main(
       gauntlet run --tier fast --method mine.py:Grey
 
     \b
+    What a run costs before it runs, and a whole night:
+      gauntlet plan --tier nightly --passes 4000 --budget 8h
+      gauntlet night --budget 8h --device cuda
+      gauntlet merge one two --out outcomes
+
+    \b
     What there is to choose from:
       gauntlet methods
       gauntlet protocols --json
@@ -107,6 +129,8 @@ def main(
 
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
+app.command("night")(night.night)
+app.command("merge")(merge.merge)
 app.command("retrieval")(retrieval.retrieval)
 app.command("board")(board.board)
 app.command("check")(check.check)

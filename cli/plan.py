@@ -106,9 +106,9 @@ def _rate(
     batch_size: int,
 ) -> "Rate":  # fmt: skip
     from vlm_gauntlet.fixtures.errors import GauntletError
+    from vlm_gauntlet.suites.device_record import device_name
     from vlm_gauntlet.suites.planning import rates
     from vlm_gauntlet.suites.planning.finished import outcomes_in
-    from vlm_gauntlet.suites.running import device_name
 
     if passes is not None:
         return rates.given(passes, backward)
@@ -169,7 +169,8 @@ def tell_choice(made: "NightPlan", choice: "Choice", budget: float) -> None:
         f"\nin {told(budget)}: {len(choice.cells)} cells, {told(choice.seconds)}, settle {settled['claim']} claims and "
         f"{settled['row']} rows (greedy, most for an hour first){unused}"
     )
-    typer.echo(f"left out: {left['claim']} claims, {left['row']} rows; blocked: {len(made.blocked)} claims")
+    missed = ", ".join(f"{left[kind]} {kind}s" for kind in ("claim", "row", "cell"))
+    typer.echo(f"left out: {missed}; blocked: {len(made.blocked)} claims")
     work = {w.key: w for w in made.works}
     methods = Counter(work[k].method for k in choice.cells)
     typer.echo("cells of: " + ", ".join(f"{name} {count}" for name, count in methods.most_common(SHOWN)))

@@ -17,6 +17,8 @@ from vlm_gauntlet.suites.planning.work import Work, key_of, told_passes, with_do
 
 from .settled import claim_questions, row_questions
 
+LEAST = 1e-9  # what a cell of the tier is worth by itself: it fills the time that claims and rows leave
+
 
 @dataclass(frozen=True)
 class NightPlan:
@@ -118,5 +120,7 @@ def night_plan(
     works = with_done([work_of(cell, rate, told) for cell in cells], done)
     seconds = {w.key: w.left for w in works if w.seconds is not None or w.done}
     rows = row_questions(tier_cells, seconds)
+    single = [Question(key, "cell", frozenset([key]), LEAST) for key in map(key_of, tier_cells)]
     families = {c.id: (c.source, c.protocol) for c in claims}
-    return NightPlan(tuple(cells), tuple(works), rate, (*asked.questions, *rows), asked.blocked, families)
+    questions = (*asked.questions, *rows, *single)
+    return NightPlan(tuple(cells), tuple(works), rate, questions, asked.blocked, families)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.stand_in import in_place_of
 from vlm_gauntlet.methods.claims import Claim
 from vlm_gauntlet.methods.registry import methods
 from vlm_gauntlet.suites.cells import CellPlan, plan
@@ -75,7 +76,7 @@ def claim_questions(
 
 def _blocked(claim: Claim, backbone: str, trained: bool) -> str:
     card = methods()[claim.method].card
-    if BACKBONES[claim.backbone] != backbone:
+    if not in_place_of(backbone, BACKBONES[claim.backbone]):
         return f"It is about {claim.backbone}, this plan about {backbone}."
     if claim.n is None and not whole(claim):
         return "The source does not say on how many samples it measured."

@@ -11,6 +11,7 @@ from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.natural_sets import reported_as, set_of
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import reported_protocol
+from vlm_gauntlet.fixtures.stand_in import in_place_of
 from vlm_gauntlet.methods.claims import PERCENT, Claim
 from vlm_gauntlet.methods.registry import methods, unusable
 from vlm_gauntlet.methods.released import named, of_label
@@ -114,6 +115,9 @@ def _untested(claim: Claim, outcomes: Sequence[Outcome]) -> Verdict:
 
 
 def _not_run(claim: Claim, found: Match) -> Verdict:
+    if standing := next((m.outcome.cell.backbone for m in found.near if _only_stands_in(claim, m)), ""):
+        reason = f"Stand-in weights: {standing} is drawn at random, in the place of {claim.backbone}."
+        return Verdict(claim.id, "not checkable", reason, near=found.near)
     if claim.method not in methods():
         return Verdict(claim.id, "not run", f"{claim.method!r} is not implemented here yet.", near=found.near)
     if claim.backbone not in BACKBONES:
@@ -133,6 +137,14 @@ def _not_run(claim: Claim, found: Match) -> Verdict:
     if found.near:
         reason = f"No outcome has this protocol; the nearest differs in {found.near[0].differences[0]}."
     return Verdict(claim.id, "not run", reason, near=found.near, command=command)
+
+
+def _only_stands_in(claim: Claim, near: NearMiss) -> bool:
+    """Whether an outcome is what a claim asks for, but for weights that are none."""
+    cell = near.outcome.cell
+    real = BACKBONES.get(claim.backbone, "")
+    stands = cell.backbone != real and in_place_of(cell.backbone, real)
+    return stands and {difference.field for difference in near.differences} == {"backbone"}
 
 
 def _compared(claim: Claim, found: Match) -> Verdict:

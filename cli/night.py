@@ -1,0 +1,110 @@
+"""`gauntlet night`: plan, run, board and report in one command, within a budget; nothing but an interrupt ends it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .device import Device
+from .durations import duration
+from .maker import MakerOption
+from .plan import Names, planned, tell_choice
+
+if TYPE_CHECKING:
+    from vlm_gauntlet.leaderboard.night_plan import NightPlan
+    from vlm_gauntlet.leaderboard.verdicts import Verdict
+    from vlm_gauntlet.suites.night import CellEnd
+
+
+def night(
+    budget: Annotated[str, typer.Option(help="such as 8h: no cell is begun after it")] = "8h",
+    tier: Annotated[str, typer.Option(help="fast, mini, nightly, full or a tier file")] = "nightly",
+    method: Annotated[Names, typer.Option(help="in place of the tier's methods; repeatable")] = None,
+    backbone: Annotated[str | None, typer.Option(help="in place of the tier's")] = None,
+    dataset: Annotated[Names, typer.Option(help="repeatable")] = None,
+    protocol: Annotated[Names, typer.Option(help="repeatable")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="samples of each data set, for every method")] = None,
+    seed: Annotated[int | None, typer.Option(help="default: the tier's; of nightly and full a secret one")] = None,
+    outcomes: Annotated[Path, typer.Option(help="folder of outcomes; finished cells are taken from it")] = Path(
+        "outcomes"
+    ),
+    out: Annotated[Path, typer.Option(help="folder for the pages")] = Path("site"),
+    report: Annotated[Path, typer.Option(help="folder for night.md and night.json")] = Path(),
+    passes: Annotated[float | None, typer.Option(help="forward passes a second of the device, if you know")] = None,
+    calibrate: Annotated[str, typer.Option(help="measure the rate for so long, where --passes is not given")] = "30s",
+    device: Device = "cpu",
+    archive: Annotated[bool, typer.Option("--archive", help="keep attacked images in <outcomes>/archive/")] = False,
+    claims: Annotated[bool, typer.Option("--claims/--no-claims", help="also the cells that claims ask for")] = True,
+    trained: Annotated[bool, typer.Option("--trained", help="also claims whose checkpoint is not here")] = False,
+    maker: MakerOption = None,
+) -> None:
+    """Spends a budget on the cells that settle most, then renders the board and writes a report.
+
+    The same command goes on where a killed night stopped. A cell that fails, or whose weights or data are not here, is
+    told in the report and costs no other. Exits with 1 if a cell failed.
+
+    Examples:
+
+      gauntlet night --budget 8h --device cuda
+
+      gauntlet night --budget 10m --tier fast --method ttc --no-claims
+    """
+    from vlm_gauntlet.leaderboard.night_report import Night, write_report
+    from vlm_gauntlet.suites.device_record import device_name
+    from vlm_gauntlet.suites.journal import Journal
+    from vlm_gauntlet.suites.maker import maker_here, maker_named
+    from vlm_gauntlet.suites.night import run_cells
+    from vlm_gauntlet.suites.planning.work import key_of
+    from vlm_gauntlet.suites.seeds import seed_of
+    from vlm_gauntlet.suites.tiers import tier as tier_named
+
+    who, seconds = maker_named(maker, "--maker") if maker else maker_here(), duration(budget, "--budget")
+    own = seed_of(tier_named(tier), seed, outcomes)
+    made = planned(
+        tier, method=method, backbone=backbone, dataset=dataset, protocol=protocol, limit=limit, seed=own,
+        outcomes=outcomes, passes=passes, backward=1.0, calibrate=calibrate, device=device, claims=claims,
+        trained=trained,
+    )  # fmt: skip
+    choice = made.chosen(seconds)
+    tell_choice(made, choice, seconds)
+    by_key = {key_of(cell): cell for cell in made.cells}
+    chosen = [by_key[key] for key in choice.cells]
+    ends = run_cells(chosen, Journal(outcomes), maker=who, archive=archive, seconds=seconds, told=_tell)
+    found, board = _board(outcomes, out)
+    finished = Night(
+        made, choice, ends, _settled(made, found), device_name(device), seconds, own, board,
+    )  # fmt: skip
+    text, record = write_report(finished, report)
+    typer.echo(f"\n{', '.join(f'{n} {word}' for word, n in finished.counts.items())}")
+    typer.echo(f"board: {board}\nreport: {text}, {record}")
+    if any(end.word == "failed" for end in ends):
+        raise typer.Exit(1)
+
+
+def _tell(end: "CellEnd") -> None:
+    how = f"{end.seconds:.1f} s" if end.outcome is not None else " ".join(end.reason.split())
+    typer.echo(f"{end.word:11} {end.key}: {how}")
+
+
+def _board(outcomes: Path, out: Path) -> "tuple[list[object], str]":
+    """What ranks of the folder, and where the pages are or why there are none."""
+    from vlm_gauntlet.leaderboard.evidence import gather
+    from vlm_gauntlet.leaderboard.site import build_site
+    from vlm_gauntlet.suites.known_here import KnownHere
+
+    try:
+        found = gather(outcomes, KnownHere())
+        if not (found.sound or found.unranked or found.retrieval or found.aside):
+            return [], f"no outcome in {outcomes}/"
+        return [*found.sound], str(build_site(found, out))
+    except Exception as error:  # the report tells it: a night's outcomes are there, whatever the pages do
+        return [], f"none: {type(error).__name__}: {error}"
+
+
+def _settled(made: "NightPlan", outcomes: "list[object]") -> "dict[str, Verdict]":
+    """Verdicts on the claims that the plan has cells for."""
+    from vlm_gauntlet.leaderboard.verdicts import verdicts
+    from vlm_gauntlet.methods.claims import claims
+
+    asked = {q.name for q in made.questions if q.kind == "claim"}
+    return verdicts([c for c in claims() if c.id in asked], outcomes)  # type: ignore[arg-type]

@@ -1,0 +1,28 @@
+"""The whole night runs where neither weights nor data nor a network are: on stand-ins, through the real code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_night_on_stand_ins(tmp_path: Path) -> None:
+    bare = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "GAUNTLET_"))}
+    command = [sys.executable, "-m", "tests.suites.offline_night", str(tmp_path / "night")]
+    made = subprocess.run(command, cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr[-3000:]
+    found = json.loads(made.stdout)
+    report, bits = found["report"], found["bits"]
+    count = len(found["plan"]["cells"])
+    assert report["cells"] == {"ran": count, "taken": 0, "not run": 0, "failed": 0, "not reached": 0} and count >= 5
+    assert all(c["seconds"] > 0 for c in found["plan"]["cells"])
+    limits = {6: 6, 8: 1_000_000}  # of the tier, and of a claim about the whole set
+    assert found["plan"]["budget"]["cells"] == [f"{e['cell']} [{limits[e['n']]}]" for e in report["ends"]]
+    assert report["verdicts"] == {"not checkable": count - 4}
+    assert all(c["reason"].startswith("Stand-in weights: ") for c in report["claims"])
+    assert "index.html" in found["pages"] and "| 8 |" in found["text"] and "Stand-in weights" in found["text"]
+    assert len(bits["1"]) + len(bits["2"]) == len(bits["merged"]) == 4 and not bits["1"].keys() & bits["2"].keys()
+    assert bits["merged"].items() <= bits["night"].items(), "two shards, merged, are the one run bit for bit"
