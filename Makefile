@@ -4,9 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUTCOMES ?= outcomes
 LIMIT ?= 4
+BUDGET ?= 8h
+TIER ?= nightly
+DEVICE ?= cuda
+BOARD ?= site
 STAMP := $(VENV)/.installed
 
-.PHONY: fast mini test processors dummies mutants lint types browser clean help
+.PHONY: fast mini test night board health processors dummies mutants lint types browser clean help
 help:
 	@echo "make fast   install, attack every defence on the embedded CLIP, render site/index.html (minutes, offline)"
 	@echo "make test   install, test our own code"
@@ -14,6 +18,8 @@ help:
 	@echo "make dummies      does any defence that cheats rank above its worth? the whole catalogue (minutes)"
 	@echo "make mutants      are the tests able to fail? small wrong changes, one by one, in a copy (half an hour)"
 	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; most of an hour)"
+	@echo "make night  what settles most in BUDGET=8h of TIER=nightly on DEVICE=cuda; board in site/, report in report/"
+	@echo "make board  site/ from outcomes/;  make health BOARD=https://...  is a published board whole and young?"
 	@echo "make lint types browser clean"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -29,6 +35,15 @@ fast: $(STAMP)
 mini: $(STAMP)
 	$(BIN)/python -m pytest suites/ -m mini --outcomes $(OUTCOMES)
 	$(BIN)/gauntlet board --outcomes $(OUTCOMES) --out site --text
+
+night: $(STAMP)
+	$(BIN)/gauntlet night --budget $(BUDGET) --tier $(TIER) --device $(DEVICE) --outcomes $(OUTCOMES) --out site --report report
+
+board: $(STAMP)
+	$(BIN)/gauntlet board --outcomes $(OUTCOMES) --out site
+
+health: $(STAMP)
+	$(BIN)/gauntlet health $(BOARD)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest tests/
@@ -47,6 +62,7 @@ mutants: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/zizmor --offline --quiet .github
 
 types: $(STAMP)
 	$(BIN)/mypy -p vlm_gauntlet

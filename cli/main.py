@@ -17,6 +17,7 @@ from . import (
     data,
     doctor,
     findings,
+    health,
     lists,
     merge,
     night,
@@ -133,6 +134,7 @@ app.command("night")(night.night)
 app.command("merge")(merge.merge)
 app.command("retrieval")(retrieval.retrieval)
 app.command("board")(board.board)
+app.command("health")(health.health)
 app.command("check")(check.check)
 app.command("verify")(verify.verify)
 for listing in (lists.methods, lists.attacks, lists.datasets, lists.protocols, lists.backbones):

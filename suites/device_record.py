@@ -25,8 +25,8 @@ def system_of(device: str) -> dict[str, str]:
     """What an outcome records beside the packages: system, number format; on a GPU driver, CUDA and cuDNN."""
     found = {"os": platform.platform(terse=True), "dtype": "float32, no TF32"}
     if device.startswith("cuda"):
-        found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
-        found |= {"nvidia-driver": driver_version()}
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        found |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn), "nvidia-driver": driver_version()}
     return found
 
 

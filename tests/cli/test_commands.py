@@ -21,8 +21,9 @@ from vlm_gauntlet.fixtures.natural_sets import natural_sets
 from vlm_gauntlet.fixtures.records import Cell
 from vlm_gauntlet.suites import running
 
-COMMANDS = ("run", "board", "check", "methods", "attacks", "datasets", "protocols", "backbones", "train",
-            "train-miniclip", "findings", "doctor", "schema", "data get", "retrieval", "verify")  # fmt: skip
+COMMANDS = ("run", "board", "check", "plan", "night", "merge", "health", "methods", "attacks", "datasets", "protocols",
+            "backbones", "train", "train-miniclip", "findings", "doctor", "schema",
+            "data get", "retrieval", "verify")  # fmt: skip
 CELL = ("--backbone", "miniclip-vit", "--dataset", "digits", "--protocol", "clean", "--limit", "4")
 
 MINE = """
