@@ -22,16 +22,24 @@ def _show(records: Sequence[dict[str, object]], as_json: bool) -> None:
 
 
 def methods(as_json: Json = False) -> None:
-    """Defences, with paper, paradigm and deviations; and those that cannot be used. Example: gauntlet methods --json"""
-    from vlm_gauntlet.methods.registry import methods as registered
-    from vlm_gauntlet.methods.registry import unusable as broken_here
-    from vlm_gauntlet.suites.described import parts as installed
+    """Defences, with paper, paradigm and deviations; and those that cannot be used.
 
-    unusable = {**broken_here(), **installed().unusable}
+    They are read from their cards. What only running their code shows, `gauntlet doctor` says.
+
+    Example: gauntlet methods --json
+    """
+    from vlm_gauntlet.methods.listed import parts
+
+    known = parts()
+    cards, unusable = {**known.usable}, {**known.unusable}
+    if known.entries:  # whose cards are code of theirs, which runs in processes of its own
+        from vlm_gauntlet.suites.described import parts as installed
+
+        cards |= {name: told.card for name, told in installed().usable.items()}
+        unusable |= installed().unusable
     columns = ("id", "name", "year", "venue", "paradigm", "deviations", "unusable")
     found: list[tuple[object, ...]] = []
-    cards = {name: known.card for name, known in registered().items()}
-    for name, card in (cards | {name: known.card for name, known in installed().usable.items()}).items():
+    for name, card in cards.items():
         deviations = " ".join(f"{d.name}={'|'.join(d.choices)}" for d in card.deviations)
         found.append((name, card.name, card.year, card.venue, card.paradigm, deviations, ""))
     if as_json:
@@ -114,7 +122,7 @@ def backbones(as_json: Json = False) -> None:
     """Embedded backbones; any open_clip model is `open_clip:<model>/<pretrained>`. Example: gauntlet backbones"""
     import tomllib
 
-    from vlm_gauntlet.fixtures.backbones import embedded
+    from vlm_gauntlet.fixtures.embedded import embedded
 
     pins = {name: tomllib.loads((folder / "backbone.toml").read_text()) for name, folder in embedded().items()}
     _show([{"id": n, "bytes": p["size"], "sha256": p["sha256"], "label": p["label"]} for n, p in pins.items()], as_json)

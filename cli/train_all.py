@@ -11,10 +11,10 @@ import typer
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.methods.discovery import HERE
+from vlm_gauntlet.methods.listed import HERE
 from vlm_gauntlet.methods.registry import method, methods
-from vlm_gauntlet.training.checkpoint import Pin, read_pins
 from vlm_gauntlet.training.job import TrainingJob
+from vlm_gauntlet.training.pins import Pin, read_pins
 
 
 @dataclass(frozen=True)

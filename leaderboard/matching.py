@@ -15,7 +15,7 @@ from vlm_gauntlet.methods.claims import Claim
 from vlm_gauntlet.methods.registry import methods
 from vlm_gauntlet.methods.released import of_label
 from vlm_gauntlet.suites.runnable import PREPROCESSING, reduction_matters
-from vlm_gauntlet.training.checkpoint import read_pins
+from vlm_gauntlet.training.pins import read_pins
 
 BACKBONES = {
     "ViT-B/32": "open_clip:ViT-B-32-quickgelu/openai",

@@ -23,7 +23,8 @@ from .card import Card
 from .checkpoint import PREFIX as CHECKPOINT
 from .checkpoint import of_file
 from .data_files import building, files_digest, importing, remember
-from .discovery import HERE, Found, discover, installed, loaded, plain
+from .discovery import Found, discover, loaded
+from .listed import HERE, installed, plain
 from .state import state_digest
 
 
@@ -193,7 +194,9 @@ def _by_name(name: str) -> type[Defence]:
     found = parts()
     entry = found.entries.get(name)
     if entry is None and name not in found.usable:
-        entry = installed(found).get(name)  # the process that this one was forked from may have had another sys.path
+        entry = installed(found, found.taken).get(
+            name
+        )  # the process that this one was forked from may have had another sys.path
     if entry is None:
         return found.get(name, "--method")
     with importing():

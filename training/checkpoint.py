@@ -1,33 +1,20 @@
-"""What trainings leave: int8 differences of image towers, prompts, priors; and the pins that they are read by."""
+"""What trainings leave: int8 differences of image towers, prompts, priors; read by their pins."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, reading
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.files import read_weights
 from vlm_gauntlet.fixtures.packing import pack, unpack
-from vlm_gauntlet.fixtures.parts import is_there
+
+from .pins import Pin, read_pins
 
 BESIDE = "beside:"  # starts the names of what is no part of the image tower
-
-
-class Pin(BaseModel):
-    """What is known of a checkpoint: digest, size in bytes, the backbone it starts from, data, and how it was made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sha256: str
-    size: int
-    base: str
-    command: str
-    trained_on: str = "unknown"
 
 
 def packed_difference(
@@ -56,18 +43,6 @@ def packed_tensors(tensors: Mapping[str, Tensor], *, int8: bool) -> bytes:
     """Prompts or a prior as they are, in half precision; with `int8`, matrices as int8 rows."""
     state = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
     return save(pack(state, int8={name for name, tensor in state.items() if int8 and tensor.dim() == 2}))
-
-
-def read_pins(folder: Path) -> dict[str, Pin]:
-    """The pins of a method's checkpoints, by backbone; empty where it has none.
-
-    Raises:
-        GauntletError: the file does not validate.
-    """
-    path = folder / "checkpoints.toml"
-    with reading("pins", path, expected="the fields of Pin", fix="restore the file from git"):
-        records = tomllib.loads(path.read_text(encoding="utf-8")) if is_there(path) else {}
-        return {key: Pin.model_validate(record) for key, record in records.items()}
 
 
 def load_checkpoint(folder: Path, name: str, base: Backbone, *, train_with: str) -> dict[str, Tensor]:

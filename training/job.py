@@ -13,9 +13,10 @@ from vlm_gauntlet.fixtures.errors import reading
 from vlm_gauntlet.fixtures.files import sha256, write_atomically, writing
 from vlm_gauntlet.fixtures.parts import is_there
 
-from .checkpoint import Pin, pin_text
+from .checkpoint import pin_text
 from .engine import Engine, start_engine
 from .loss_drawing import drawn_losses
+from .pins import Pin
 from .recipe import Recipe, find_recipe, read_recipe
 from .samples import Samples, open_samples
 from .trainer import Training, fit

@@ -11,7 +11,7 @@ from vlm_gauntlet.fixtures.datasets import DATA_ROOT, data_root
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.files import read_pinned, read_weights
 from vlm_gauntlet.fixtures.packing import unpack
-from vlm_gauntlet.training.checkpoint import Pin, read_pins
+from vlm_gauntlet.training.pins import Pin, read_pins
 
 from .dalle2 import DALLE2Prior
 from .prior import Prior

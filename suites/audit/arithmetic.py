@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from vlm_gauntlet.methods.claims import Claim
 
 from .finding import Finding, finding
-from .places import accuracies, mean, row_of, where
+from .places import accuracies, grouped, mean, row_of, tables, where
 
 HAIR = 1e-9
 
@@ -13,8 +13,9 @@ HAIR = 1e-9
 def means(claims: Sequence[Claim]) -> Iterator[Finding]:
     """Printed means that their own row does not give, beyond what rounding allows."""
     printed = accuracies(claims)
+    by_table = tables(printed)
     for total in printed:
-        if not total.mean_over or not (members := row_of(total, printed)):
+        if not total.mean_over or not (members := row_of(total, by_table)):
             continue
         value = mean(members)
         slack = total.rounding + sum(m.rounding for m in members) / len(members)
@@ -26,15 +27,16 @@ def means(claims: Sequence[Claim]) -> Iterator[Finding]:
             )  # fmt: skip
 
 
+def _column(claim: Claim) -> tuple[str, ...]:
+    return (claim.source, claim.table, claim.column, claim.dataset, claim.protocol)
+
+
 def differences(claims: Sequence[Claim]) -> Iterator[Finding]:
     """Printed differences that the two rows do not give."""
     printed = [c for c in claims if c.tag != "memory"]
+    columns = {_column(group[0]): group for group in grouped(accuracies(printed), _column)}
     for delta in (c for c in printed if c.metric == "accuracy difference" and c.minus):
-        same = [
-            c for c in accuracies(printed)
-            if (c.source, c.table, c.column, c.dataset, c.protocol)
-            == (delta.source, delta.table, delta.column, delta.dataset, delta.protocol)
-        ]  # fmt: skip
+        same = columns.get(_column(delta), [])
         own = [c for c in same if c.method == delta.method]
         others = [c for c in same if c.method != delta.method and delta.minus in ("best", c.method)]
         if len(own) != 1 or not others:

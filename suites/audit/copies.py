@@ -6,7 +6,7 @@ from itertools import combinations
 from vlm_gauntlet.methods.claims import Claim
 
 from .finding import Finding, finding
-from .places import accuracies, grouped, in_table, mean, row_of, where
+from .places import Tables, accuracies, grouped, in_table, mean, row_of, tables, where
 
 DIGITS = 4  # 0.84 twice in a row is chance; 87.38 twice is one in ten thousand a pair
 ALIKE = 0.05  # two rows of one table whose cells differ by less, in the median, are nearly the same model
@@ -16,14 +16,15 @@ APART = 1.0
 def duplicates(claims: Sequence[Claim]) -> Iterator[Finding]:
     """Pairs of equal numbers of four digits or more within a row, with the mean that the wrong one spoils."""
     printed = accuracies(claims)
+    by_table = tables(printed)
     for row in grouped((c for c in printed if not c.mean_over), lambda c: (in_table(c), c.row)):
         for a, b in combinations(row, 2):
             digits = len(a.value.replace(".", "").lstrip("0"))
             if a.value == b.value and a.dataset != b.dataset and digits >= DIGITS:
-                yield _duplicate(a, b, row, printed)
+                yield _duplicate(a, b, row, by_table)
 
 
-def _duplicate(a: Claim, b: Claim, row: Sequence[Claim], printed: Sequence[Claim]) -> Finding:
+def _duplicate(a: Claim, b: Claim, row: Sequence[Claim], printed: Tables) -> Finding:
     arithmetic = f"{a.column} {a.value} = {b.column} {b.value}"
     sentence = f"{where(a)} and {b.column} of the same row print the same number."
     for suspect in (b, a):
@@ -32,7 +33,7 @@ def _duplicate(a: Claim, b: Claim, row: Sequence[Claim], printed: Sequence[Claim
             continue
         arithmetic += f"; the nearly equal row {twin.row} has {twin.value} for {suspect.column}"
         sentence += f" {suspect.column} looks like a copy."
-        for total in (c for c in printed if in_table(c) == in_table(suspect) and suspect.dataset in c.mean_over):
+        for total in (c for c in printed[in_table(suspect)] if suspect.dataset in c.mean_over):
             if members := row_of(total, printed):
                 mended = mean(members) + (twin.number - suspect.number) / len(members)
                 arithmetic += f", with which the mean would be {mended:.2f} and not {total.value}"
@@ -41,11 +42,16 @@ def _duplicate(a: Claim, b: Claim, row: Sequence[Claim], printed: Sequence[Claim
     return finding("duplicate", "warning", [a, b], arithmetic, sentence)
 
 
-def _twin(suspect: Claim, row: Sequence[Claim], printed: Sequence[Claim]) -> Claim | None:
+def _twin(suspect: Claim, row: Sequence[Claim], printed: Tables) -> Claim | None:
     """The suspect's data set in a row of the same table that agrees nearly everywhere else."""
     own = {c.dataset: c.number for c in row if c is not suspect}
     for other in grouped(
-        (c for c in printed if (c.source, c.table, c.protocol) == (suspect.source, suspect.table, suspect.protocol)),
+        (
+            c
+            for table in printed.values()
+            for c in table
+            if (c.source, c.table, c.protocol) == (suspect.source, suspect.table, suspect.protocol)
+        ),
         lambda c: (in_table(c), c.row),
     ):
         theirs = {c.dataset: c for c in other}

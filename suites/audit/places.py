@@ -1,7 +1,7 @@
 """Which claims speak of the same thing: one model, one row of a table, one kind of attack."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
 
 from vlm_gauntlet.fixtures.reported import ReportedProtocol, reported_protocol
@@ -9,6 +9,7 @@ from vlm_gauntlet.methods.claims import Claim
 
 APGD = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
 PGD = ("pgd",)
+Tables = Mapping[tuple[str, ...], Sequence[Claim]]
 
 
 def protocol_of(claim: Claim) -> ReportedProtocol:
@@ -56,9 +57,14 @@ def accuracies(claims: Iterable[Claim]) -> list[Claim]:
     return [c for c in claims if c.metric == "accuracy" and c.tag != "memory"]
 
 
-def row_of(total: Claim, claims: Sequence[Claim]) -> list[Claim] | None:
+def tables(claims: Iterable[Claim]) -> Tables:
+    """Claims by `in_table`, which every printed mean looks its cells up in."""
+    return {in_table(group[0]): group for group in grouped(claims, in_table)}
+
+
+def row_of(total: Claim, printed: Tables) -> list[Claim] | None:
     """The claims that a printed mean averages, in the order of its list; None where some are not printed there."""
-    candidates = [c for c in claims if in_table(c) == in_table(total)]
+    candidates = printed.get(in_table(total), ())
     found = []
     for name in total.mean_over:
         here = [c for c in candidates if c.dataset == name]

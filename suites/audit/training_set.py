@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from vlm_gauntlet.methods.claims import Claim
 
 from .finding import Finding, finding
-from .places import accuracies, grouped, mean, row_of, where
+from .places import accuracies, grouped, mean, row_of, tables, where
 
 
 def training_set_in_mean(claims: Sequence[Claim]) -> Iterator[Finding]:
     """Every row of a table whose mean counts the data set that the table's models were trained on."""
     printed = accuracies(claims)
+    by_table = tables(printed)
     totals = [c for c in printed if c.mean_over]
     for table in grouped(totals, lambda c: (c.source, c.table, c.dataset)):
         trained = {c.trained_on for c in table} & set(table[0].mean_over)
@@ -18,7 +19,7 @@ def training_set_in_mean(claims: Sequence[Claim]) -> Iterator[Finding]:
             continue
         (source_set,) = trained
         for total in table:
-            members = row_of(total, printed)
+            members = row_of(total, by_table)
             targets = [c for c in members or [] if c.dataset != source_set]
             said = (
                 f"printed {total.value} over {len(total.mean_over)} sets; {mean(targets):.2f} over the "

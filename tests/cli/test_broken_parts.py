@@ -88,7 +88,7 @@ def test_the_broken_one_is_one_clear_error_where_it_is_asked_for(said: dict[str,
 
 def test_elsewhere_it_is_listed_once(said: dict[str, tuple[int, str, str]]) -> None:
     listed = said["methods"][1]
-    for line in ("unusable: x: card that does not", "unusable: ttc: method that ends", "unusable: rn (entry point"):
+    for line in ("unusable: x: card that does not", "unusable: ttc: 0 defences in method", "unusable: rn (entry point"):
         assert listed.count(line) == 1
     assert said["methods"][2] == ""
     records = {r["id"]: r for r in json.loads(said["methods --json"][1])}

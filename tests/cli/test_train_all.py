@@ -10,7 +10,7 @@ from vlm_gauntlet.cli import train_all
 from vlm_gauntlet.cli.main import app
 from vlm_gauntlet.fixtures.datasets import EMBEDDED
 from vlm_gauntlet.fixtures.files import sha256
-from vlm_gauntlet.training.checkpoint import Pin
+from vlm_gauntlet.training.pins import Pin
 
 
 def pin(**fields: object) -> Pin:

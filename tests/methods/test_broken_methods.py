@@ -8,7 +8,7 @@ import pytest
 
 from vlm_gauntlet import methods as room
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.methods import discovery, registry
+from vlm_gauntlet.methods import listed, registry
 from vlm_gauntlet.methods.registry import method, methods, unusable, without_unusable
 
 RN = Path(registry.__file__).parent / "rn"
@@ -18,9 +18,9 @@ Plant = Callable[..., None]
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A room with one good method, `good`, and one to be broken, `bad`; entry points are none."""
-    monkeypatch.setattr(discovery, "HERE", tmp_path)
+    monkeypatch.setattr(listed, "HERE", tmp_path)
     monkeypatch.setattr(room, "__path__", [*room.__path__, str(tmp_path)])
-    monkeypatch.setattr(discovery, "entry_points", lambda group: [])
+    monkeypatch.setattr(listed, "entry_points", lambda group: [])
     for name in ("good", "bad"):
         folder = tmp_path / name
         folder.mkdir()

@@ -23,8 +23,9 @@ from vlm_gauntlet.methods.clipure_diff.prior import ALPHA_BAR, Condition, Prior
 from vlm_gauntlet.methods.clipure_diff.residual import ResidualPrior
 from vlm_gauntlet.methods.clipure_diff.train import Embeddings, null_loss
 from vlm_gauntlet.methods.clipure_diff.weights import CANDIDATE, load_prior, read_dalle2
-from vlm_gauntlet.training.checkpoint import Pin, pin_text
+from vlm_gauntlet.training.checkpoint import pin_text
 from vlm_gauntlet.training.job import TrainingJob
+from vlm_gauntlet.training.pins import Pin
 
 D = 16
 KNOWN = torch.arange(512) % 10 != 0  # of the clusters: one in ten is held out

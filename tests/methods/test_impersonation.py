@@ -12,9 +12,9 @@ from vlm_gauntlet.fixtures.datasets import dataset
 from vlm_gauntlet.fixtures.errors import ContractError, GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.leaderboard.rows import card_of
-from vlm_gauntlet.methods import discovery, own_backbone
+from vlm_gauntlet.methods import discovery, listed, own_backbone
 from vlm_gauntlet.methods.base import Defence
-from vlm_gauntlet.methods.discovery import plain
+from vlm_gauntlet.methods.listed import plain
 from vlm_gauntlet.methods.registry import Method, method
 from vlm_gauntlet.suites import cells
 from vlm_gauntlet.suites.cells import CellPlan, plan
@@ -151,10 +151,10 @@ def test_an_entry_point_takes_neither_name_nor_title(tmp_path: Path, monkeypatch
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     entries = [
-        EntryPoint(name, f"imposters:{kind}", discovery.GROUP)
+        EntryPoint(name, f"imposters:{kind}", listed.GROUP)
         for name, kind in (("TeCoA", "Honest"), ("best", "Best"), ("honest", "Honest"))
     ]
-    monkeypatch.setattr(discovery, "entry_points", lambda group: entries)
+    monkeypatch.setattr(listed, "entry_points", lambda group: entries)
     found = discovery.discover()
     assert set(found.entries) == {"honest", "best"} and "TeCoA (entry point imposters:Honest)" in found.outside
     assert discovery.loaded(found.entries["honest"], found).__name__ == "Honest"

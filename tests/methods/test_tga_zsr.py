@@ -19,8 +19,8 @@ from vlm_gauntlet.methods.tga_zsr.attention import SIDE, attention_map, attentio
 from vlm_gauntlet.methods.tga_zsr.losses import map_distance
 from vlm_gauntlet.methods.tga_zsr.method import TGAZSR
 from vlm_gauntlet.methods.tga_zsr.train import ALPHA, TGATraining, train
-from vlm_gauntlet.training.checkpoint import read_pins
 from vlm_gauntlet.training.job import TrainingJob
+from vlm_gauntlet.training.pins import read_pins
 from vlm_gauntlet.training.recipe import Phase
 from vlm_gauntlet.training.samples import Batch
 from vlm_gauntlet.training.trainer import make_optimiser

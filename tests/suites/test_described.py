@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from vlm_gauntlet.cli.main import app
 from vlm_gauntlet.leaderboard.rows import card_of
-from vlm_gauntlet.methods import discovery, registry
+from vlm_gauntlet.methods import listed, registry
 from vlm_gauntlet.methods.registry import from_outside, method
 from vlm_gauntlet.suites import described as module
 from vlm_gauntlet.suites.apart import Limits
@@ -127,7 +127,7 @@ def test_what_is_told_is_what_the_code_says(tmp_path: Path) -> None:
 
 
 def test_a_name_tells_whose_code_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.parts().entries, "theirs", EntryPoint("theirs", "elsewhere:Mine", discovery.GROUP))
+    monkeypatch.setitem(registry.parts().entries, "theirs", EntryPoint("theirs", "elsewhere:Mine", listed.GROUP))
     foreign = ("mine.py:Mine", "elsewhere:Mine", "theirs", "ttc@mine.py:Mine", "mine.py:Mine+a=b@tecoa", "ttc@theirs",
                "vlm_gauntlet_of_others:Mine", "methods/rn/method.py:RandomNoise")  # fmt: skip
     assert all(map(from_outside, foreign))

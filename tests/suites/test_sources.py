@@ -2,11 +2,11 @@
 
 from vlm_gauntlet.attacks.protocols import protocol
 from vlm_gauntlet.fixtures.backbones import load_backbone
-from vlm_gauntlet.methods.discovery import HERE
+from vlm_gauntlet.methods.listed import HERE
 from vlm_gauntlet.methods.registry import method, methods
 from vlm_gauntlet.suites.keys import attack_code
 from vlm_gauntlet.suites.sources import sources
-from vlm_gauntlet.training.checkpoint import read_pins
+from vlm_gauntlet.training.pins import read_pins
 
 QUERY = protocol("transfer-query-500-black-box-linf-16-255")
 

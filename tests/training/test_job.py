@@ -12,8 +12,9 @@ from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.files import write_atomically
 from vlm_gauntlet.methods.discovery import HERE as METHODS
 from vlm_gauntlet.methods.registry import method
-from vlm_gauntlet.training.checkpoint import load_checkpoint, packed_difference, read_pins
+from vlm_gauntlet.training.checkpoint import load_checkpoint, packed_difference
 from vlm_gauntlet.training.job import TrainingJob
+from vlm_gauntlet.training.pins import read_pins
 
 
 def test_deviations_are_part_of_the_name_in_one_order(tmp_path: Path) -> None:
