@@ -8,7 +8,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,11 @@ def parameters(chosen: AttackChoice) -> dict[str, object]:
     """All parameters of an attack by name, defaults included; of an attack that is not here, those on record."""
     if chosen.name == NO_ATTACK or (chosen.name not in attacks() and chosen.name not in _outside):
         return dict(chosen.parameters)
+    return dict(_of_known(chosen))
+
+
+@lru_cache(maxsize=4096)  # a board asks for those of thousands of outcomes of a few protocols
+def _of_known(chosen: AttackChoice) -> dict[str, object]:
     made = _made(chosen, chosen.name, norm="linf", eps=0.0)
     return {name: getattr(made, name) for name in settable(type(made))}
 

@@ -2,8 +2,9 @@
 
 import inspect
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from vlm_gauntlet.attacks.registry import as_reported, attacks, default_of, parameters
@@ -67,8 +68,8 @@ def match(claim: Claim, outcomes: Sequence[Outcome]) -> Match:
     for outcome in sorted(outcomes, key=lambda o: (o.provenance.made, o.key)):
         if outcome.cell.method.partition("+")[0] != claim.method or reported_as(outcome.cell.dataset) != claim.dataset:
             continue
-        component = _component(reported, outcome.cell.protocol)
-        differences = tuple(_differences(claim, reported, component, outcome))
+        component, apart = _of_protocols(claim.protocol, claim.dataset, outcome.cell.protocol)
+        differences = (*_differing(_of_models(claim, outcome)), *apart)
         if differences:
             near.append(NearMiss(outcome, differences))
         else:
@@ -87,24 +88,33 @@ def _component(reported: ReportedProtocol, protocol: Protocol) -> Component | No
     return next(iter(sorted(named, key=lambda c: c.loss != loss) or reported.components), None)
 
 
-def _differences(
-    claim: Claim, reported: ReportedProtocol, component: Component | None, outcome: Outcome
-) -> Iterator[Difference]:
-    for field, claimed, run in _fields(claim, reported, component, outcome):
+def _differing(fields: Iterable[tuple[str, object, object]]) -> Iterator[Difference]:
+    for field, claimed, run in fields:
         if str(claimed) != str(run):
             yield Difference(field, str(claimed), str(run))
 
 
-def _fields(
-    claim: Claim, reported: ReportedProtocol, component: Component | None, outcome: Outcome
-) -> Iterator[tuple[str, object, object]]:
-    cell, protocol, threat = outcome.cell, outcome.cell.protocol, outcome.cell.protocol.threat
-    run = parameters(protocol.attack)
+@cache
+def _of_protocols(name: str, dataset: str, run: Protocol) -> tuple[Component | None, tuple[Difference, ...]]:
+    """The component of a reported protocol that a run answers, and where they differ, on one data set."""
+    reported = reported_protocol(name)
+    component = _component(reported, run)
+    return component, tuple(_differing(_fields(reported, component, dataset, run)))
+
+
+def _of_models(claim: Claim, outcome: Outcome) -> Iterator[tuple[str, object, object]]:
+    cell = outcome.cell
     weights = of_label(cell.method, cell.backbone)
     variant = cell.method.partition("+")[2] if weights is None else weights.variant
     yield "variant", claim.variant or "none", variant or "none"
     yield "backbone", BACKBONES.get(claim.backbone, claim.backbone), cell.backbone
     yield "trained on", claim.trained_on, _trained_on(outcome)
+
+
+def _fields(
+    reported: ReportedProtocol, component: Component | None, dataset: str, protocol: Protocol
+) -> Iterator[tuple[str, object, object]]:
+    threat, run = protocol.threat, parameters(protocol.attack)
     yield "attack", "none" if component is None else component.attack, protocol.attack.name
     yield "norm", reported.norm, threat.norm
     yield "eps", reported.eps, threat.eps
@@ -116,11 +126,11 @@ def _fields(
         protocol.evaluation.preprocessing,
     )
     yield "precision", reported.precision, run.get("precision", "fp32")
-    yield "samples", population(reported.samples, claim.dataset), population("whole test split", cell.dataset)
+    yield "samples", population(reported.samples, dataset), population("whole test split", dataset)
     if component is None:
         return
     yield "modality", reported.modality, threat.modality
-    yield "attack resolution", reported.resolution_for(claim.dataset), threat.attack_resolution
+    yield "attack resolution", reported.resolution_for(dataset), threat.attack_resolution
     yield "quantised", reported.quantised, False
     yield from _parameters(reported, component, protocol, run)
 
@@ -152,11 +162,15 @@ def _trained_on(outcome: Outcome) -> str:
     """
     if weights := of_label(outcome.cell.method, outcome.cell.backbone):
         return weights.trained_on
-    stem = outcome.cell.method.partition("+")[0]
+    return _tuned_on(outcome.cell.method.partition("+")[0], outcome.cell.backbone)
+
+
+@cache
+def _tuned_on(stem: str, backbone: str) -> str:
     if stem not in methods():
         return "unknown"
     defence = methods()[stem]
     if not defence.card.weights or defence.card.paradigm == "training-free":
         return "none"
-    pin = read_pins(Path(inspect.getfile(defence)).parent).get(outcome.cell.backbone)
+    pin = read_pins(Path(inspect.getfile(defence)).parent).get(backbone)
     return pin.trained_on if pin else "unknown"

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from vlm_gauntlet.attacks.registry import build
 from vlm_gauntlet.fixtures.errors import GauntletError
@@ -109,6 +110,7 @@ def _knobs(outcome: Outcome) -> Iterator[tuple[str, Fraction, tuple[object, ...]
         yield name, value, (method, *place, cell.protocol.digest)
 
 
+@cache
 def _steps(protocol: Protocol) -> Fraction | None:
     try:
         steps = getattr(build(protocol), "steps", None)
@@ -117,6 +119,7 @@ def _steps(protocol: Protocol) -> Fraction | None:
     return Fraction(steps) if isinstance(steps, int) and steps > 0 else None
 
 
+@cache
 def _without_steps(protocol: Protocol) -> str:
     rest = {name: value for name, value in protocol.attack.parameters.items() if name != "steps"}
     attack = protocol.attack.model_validate({"name": protocol.attack.name, **rest})

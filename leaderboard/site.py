@@ -1,10 +1,7 @@
 """The static site: front page, pages of methods, data sets, claims and retrieval, raw outcomes, the tables as files."""
 
-import os
-import shutil
-import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -29,6 +26,7 @@ from .findings_page import write_findings_page
 from .flags import MASKING
 from .left_out import left_out
 from .optimality_page import drawings, write_optimality_page
+from .publishing import publish, write_or_keep
 from .rank_groups import rank_ranges, row_key
 from .retrieval_page import write_retrieval_page
 from .rows import Block, Row, card_of, headline
@@ -81,7 +79,7 @@ def build_site(
         outcomes: of the matrix; or a whole folder, judged (`evidence.gather`).
         out: a folder that is absent, empty, or an earlier site.
         retrieval: outcomes of image-text retrieval; with the others at least one.
-        made: time shown on the pages, default now.
+        made: time shown on the pages, default: that of the newest outcome.
 
     Returns:
         The front page.
@@ -99,29 +97,14 @@ def build_site(
     out = out.resolve()
     _refuse_foreign(out)
     with writing(out, fix="make room, or choose another --out; the pages that were there are as they were"):
-        _replace(out, lambda fresh: _write_pages(evidence, fresh, made or datetime.now(UTC)))
+        publish(out, lambda fresh: _write_pages(evidence, fresh, made or newest(evidence), out))
     return out / "index.html"
 
 
-def _replace(out: Path, write: Callable[[Path], None]) -> None:
-    """Puts a fresh folder into the place of another as a whole, which makes all of its files appear at once."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        fresh.chmod(0o755)
-        write(fresh)
-        old = fresh.with_name(f"{fresh.name}.old")
-        if out.exists():
-            os.replace(out, old)
-        try:
-            os.replace(fresh, out)
-        except OSError:
-            if old.exists():
-                os.replace(old, out)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+def newest(evidence: Evidence) -> datetime:
+    """When the newest outcome was made: pages tell no other time, so that the same outcomes give the same bytes."""
+    made = [o.provenance.made for o in (*evidence.sound, *evidence.unranked, *evidence.retrieval)]
+    return max((at if at.tzinfo else at.replace(tzinfo=UTC) for at in made), default=datetime.fromtimestamp(0, UTC))
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -156,7 +139,7 @@ def _other_versions(outcome: Outcome | RetrievalOutcome) -> str:
     return version_words(outcome.provenance.versions)
 
 
-def _write_pages(evidence: Evidence, out: Path, made: datetime) -> None:
+def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path) -> None:
     found, retrieval = evidence.rows(), evidence.retrieval
     outcomes = [*evidence.sound, *evidence.unranked]
     by_method: dict[str, list[Row]] = defaultdict(list)
@@ -203,7 +186,8 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime) -> None:
         page = dataset_page.render(**shared, root="../", name=name, blocks=headline(theirs))
         write(f"datasets/{formatting.file_name(name)}.html", page)
     for outcome in outcomes:
-        write(f"outcomes/{outcome.key}.json", outcome.model_dump_json(indent=1) + "\n")
+        name, data = f"outcomes/{outcome.key}.json", (outcome.model_dump_json(indent=1) + "\n").encode()
+        write_or_keep(out / name, old / name, data)
     write_optimality_page(pages, shared, swept, out)
     write_series_page(pages, shared, series(evidence.sound), out)
     write_claim_pages(pages, shared, evidence.sound, found, out)

@@ -1,6 +1,6 @@
 """The code part of a cell's key: everything that the method, the attack and the scoring import."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from vlm_gauntlet.attacks.registry import build
@@ -39,8 +39,18 @@ def attack_code(protocol: Protocol, sources: Mapping[str, Defence], backbone: Ba
     roots = attack_roots(protocol)
     if not sources or backbone is None:
         return code_digest(roots) if roots else ""
+    return transferring_code(protocol, source_states(sources, backbone))
+
+
+def source_states(sources: Mapping[str, Defence], backbone: Backbone) -> tuple[str, ...]:
+    """Names and states of what images are transferred from."""
+    return tuple(f"{name} {_state(source, backbone)}" for name, source in sources.items())
+
+
+def transferring_code(protocol: Protocol, states: Iterable[str]) -> str:
+    """`attack_code` of an attack that transfers images, from `source_states`."""
+    roots = attack_roots(protocol)
     behind = [root for tuned in tuned_methods() for root in method_roots(tuned)]
-    states = [f"{name} {_state(source, backbone)}" for name, source in sources.items()]
     return sha256("\n".join([code_digest((*roots, *dict.fromkeys(behind))), *states]).encode())
 
 

@@ -21,7 +21,7 @@ from vlm_gauntlet.methods.registry import Method, method
 from .apart import Apart
 from .attacking import OUTSIDE
 from .described import Described, described
-from .keys import attack_code, cell_code
+from .keys import attack_code, cell_code, source_states, transferring_code
 from .retrieval import retrieval_code
 from .retrieval_records import RetrievalCell
 from .runnable import protocols_named
@@ -49,7 +49,7 @@ class KnownHere:
         self._own_protocols = {p.id: p for name in protocols for p in protocols_named(name, "any")}
         self.method = cache(self._method)
         self.digests = cache(self._digests)
-        self.samples = cache(self._samples)
+        self._samples = cache(self._samples)  # type: ignore[method-assign]  # a set that is not here is looked for once
         self.protocol = cache(self._protocol)
 
     def _method(self, label: str) -> Method | Described | None:
@@ -74,15 +74,23 @@ class KnownHere:
             return None
         return next((p for p in reported if p.id == name), None)
 
-    def _samples(self, name: str, limit: int) -> tuple[Dataset, dict[str, int]]:
+    def samples(self, name: str, limit: int) -> tuple[Dataset, dict[str, int]]:
         """A data set and the samples that a limit takes.
 
         Raises:
             UnavailableError: it is not on this machine.
             GauntletError: nobody knows it, or it cannot be read.
         """
-        data = dataset(name)
-        return data, expected_ids(data, limit)
+        if isinstance(found := self._samples(name, limit), GauntletError):
+            raise found.with_traceback(None)
+        return found
+
+    def _samples(self, name: str, limit: int) -> tuple[Dataset, dict[str, int]] | GauntletError:
+        try:
+            data = dataset(name)
+            return data, expected_ids(data, limit)
+        except GauntletError as error:
+            return error
 
     def _digests(self, label: str, backbone: str, protocol: Protocol) -> dict[str, str | int | None]:
         """Fields of a cell as this code would fill them in; those that cannot be known here are left out."""
@@ -123,7 +131,11 @@ class KnownHere:
         if isinstance(chosen, Described):
             with Apart(Digests, chosen.name, what=f"digests of {chosen.name}", limits=OUTSIDE) as there:
                 return str(there.ask(what, *about))
-        return str(getattr(Digests(chosen or label), what)(*about))
+        return str(getattr(self._digested(label), what)(*about))
+
+    @cache  # noqa: B019 - one object a command
+    def _digested(self, label: str) -> "Digests":
+        return Digests(self.method(label) or label)  # type: ignore[arg-type]
 
 
 class Digests:
@@ -135,6 +147,7 @@ class Digests:
 
     def __init__(self, chosen: Method | str) -> None:
         self.chosen = method(chosen) if isinstance(chosen, str) else chosen
+        self._made: dict[str, tuple[str, tuple[str, ...]]] = {}
 
     def code(self, backbone: str) -> str:
         """Of the code of method and scoring."""
@@ -146,13 +159,20 @@ class Digests:
 
     def built(self, backbone: str) -> str:
         """Of the method as built on a backbone."""
-        tower = load_backbone(backbone)
-        return self.chosen.built_digest(self.chosen.build(tower), tower)
+        return self._of_build(backbone)[0]
 
     def attack(self, backbone: str, protocol: Protocol) -> str:
         """Of the code of an attack that transfers images, and of what they are made on."""
-        tower = load_backbone(backbone)
-        return attack_code(protocol, sources(self.chosen.build(tower), tower), tower)
+        return transferring_code(protocol, self._of_build(backbone)[1])
+
+    def _of_build(self, backbone: str) -> tuple[str, tuple[str, ...]]:
+        """Digests of the built method and of what images are made on for it: one build tells them for all protocols."""
+        if backbone not in self._made:
+            tower = load_backbone(backbone)
+            built = self.chosen.build(tower)
+            digest = self.chosen.built_digest(built, tower)
+            self._made[backbone] = digest, source_states(sources(built, tower), tower)
+        return self._made[backbone]
 
 
 def differing(cell: Cell | RetrievalCell, known: dict[str, str | int | None]) -> list[str]:

@@ -7,7 +7,7 @@ seconds for a whole board and finds lies that contradict something; `suites/veri
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal, TypeVar
 
 import torch
@@ -20,7 +20,7 @@ from vlm_gauntlet.attacks.pgd import PGD
 from vlm_gauntlet.attacks.registry import attacks, build
 from vlm_gauntlet.fixtures.backbones import OPEN_CLIP, embedded
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, problems
-from vlm_gauntlet.fixtures.protocols import NO_ATTACK
+from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol
 from vlm_gauntlet.fixtures.records import Indicator, Outcome
 from vlm_gauntlet.methods.late_files import moved
 
@@ -88,14 +88,14 @@ def _protocol(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
         yield Doubt("unknown here", f"attack {name!r} is not known here")
         return
     try:
-        build(asked)
+        _built(asked)
     except GauntletError as error:
         yield Doubt("impossible", f"a protocol that cannot run: {error.short}")
         return
     known = here.protocol(asked.id, outcome.cell.dataset)
     if known is None:
         yield Doubt("unknown here", f"protocol {asked.id!r} is not known here (--protocol FILE makes it known)")
-    elif known.digest != asked.digest:
+    elif known != asked and known.digest != asked.digest:
         yield Doubt("unknown here", f"protocol {asked.id!r} is another here: {asked.digest[:12]}, {known.digest[:12]}")
 
 
@@ -149,10 +149,15 @@ def _draws(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
         yield Doubt("impossible", f"batches of {outcome.provenance.batch_size}, and of {size} in its key")
 
 
+@lru_cache(maxsize=4096)  # thousands of outcomes share a few protocols; what is judged runs no attack
+def _built(protocol: Protocol) -> Attack | None:
+    return build(protocol)
+
+
 def required_indicators(outcome: Outcome) -> set[str]:
     """Names of the indicators that a run of this protocol always writes."""
     protocol = outcome.cell.protocol
-    attack, threat = build(protocol), protocol.threat
+    attack, threat = _built(protocol), protocol.threat
     if attack is None:
         return set()
     names = {"out-of-ball", "robust-above-clean"}
@@ -181,7 +186,7 @@ def _indicators(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
     found = {i.name: i for i in outcome.indicators}
     if removed := sorted(required_indicators(outcome) - found.keys()):
         yield Doubt("impossible", f"indicators that each run writes are missing: {', '.join(removed)}")
-    for name, known in _definitions(build(outcome.cell.protocol)).items():
+    for name, known in _definitions(_built(outcome.cell.protocol)).items():
         if (own := found.get(name)) is not None and own.threshold != known.threshold:
             yield Doubt("impossible", f"indicator {name} with threshold {own.threshold:g}, not {known.threshold:g}")
         elif own is not None and own.fired != _fires(own):
