@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import matplotlib
@@ -11,7 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .formatting import percent
+from .overall import Overall
 from .rows import Row
+from .statistics import Estimate
 from .table import label
 
 SVG = "http://www.w3.org/2000/svg"
@@ -19,38 +22,55 @@ LINK = "{http://www.w3.org/1999/xlink}href"
 # Drawn in these, then handed over to the style sheet, so that dark pages and print can differ.
 INK, SOFT, LINE, FILL = "#010101", "#020202", "#030303", "#040404"
 VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", FILL: "var(--fill)"}
+LABELLED = 16  # more names than that run together
 LIMITS = (0.04, 0.08, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def charted(rows: Sequence[Row]) -> list[Row]:
-    """The rows that a chart shows: those with a valid worst case, best first."""
-    return [row for row in rows if row.state == "valid" and row.worst]
+@dataclass(frozen=True)
+class Point:
+    """One disc: a name, two accuracies, and passes a prediction."""
+
+    name: str
+    clean: Estimate
+    worst: Estimate
+    passes: float
 
 
-def chart(rows: Sequence[Row], name: str, subject: str) -> Markup | None:
-    """Draws the valid rows of one block; None for fewer than two.
+def charted(found: Sequence[Row | Overall]) -> list[Point]:
+    """What a chart shows of rows, or of lines of the leaderboard: those that rank, best first."""
+    return [
+        Point(label(one.first if isinstance(one, Overall) else one), one.clean, worst, one.passes)
+        for one in found
+        if one.state == "valid" and one.clean
+        for worst in [one.worst if isinstance(one, Overall) else one.worst and one.worst.accuracy]
+        if worst
+    ]
+
+
+def chart(found: Sequence[Row | Overall], name: str, subject: str) -> Markup | None:
+    """Draws what ranks of one table; None for fewer than two.
 
     Args:
         name: prefix of every id in the drawing, unique in its page.
-        subject: block in words, for the title that screen readers speak.
+        subject: table in words, for the title that screen readers speak.
     """
-    points = charted(rows)
+    points = charted(found)
     if len(points) < 2:
         return None
     said = "; ".join(
-        f"{label(row)}: clean {percent(row.clean.value)}, worst case {percent(row.worst.accuracy.value)}, "
-        f"{row.passes:.3g} encoder passes"
-        for row in points
-        if row.worst
+        f"{one.name}: clean {percent(one.clean.value)}, worst case {percent(one.worst.value)}, "
+        f"{one.passes:.3g} encoder passes"
+        for one in points
     )
     return drawn(lambda: _draw(points), name, f"Worst case against clean accuracy in per cent, {subject}", said)
 
 
-def _draw(points: Sequence[Row]) -> Figure:
-    figure = Figure(figsize=(6.4, max(3.4, 0.2 * len(points) + 1.0)), layout=None)
+def _draw(points: Sequence[Point]) -> Figure:
+    named = points[:LABELLED]
+    figure = Figure(figsize=(6.4, max(3.4, 0.2 * len(named) + 1.0)), layout=None)
     axes = figure.add_axes((0.12, 0.19, 0.51, 0.78))
-    worst = [row.worst.accuracy for row in points if row.worst]
-    clean = [100 * row.clean.value for row in points]
+    worst = [one.worst for one in points]
+    clean = [100 * one.clean.value for one in points]
     heights = [100 * estimate.value for estimate in worst]
     top = 100 * next(limit for limit in LIMITS if max(e.high for e in worst) <= limit)
     axes.set(xlim=(0, 100), ylim=(0, top))
@@ -58,13 +78,13 @@ def _draw(points: Sequence[Row]) -> Figure:
     axes.set_yticks([top * quarter / 4 for quarter in range(5)])
     lows, highs = [100 * e.low for e in worst], [100 * e.high for e in worst]
     axes.vlines(clean, lows, highs, colors=FILL, alpha=0.4, linewidth=1.5)
-    sizes = [min(20 + 8 * row.passes, 320) for row in points]
+    sizes = [min(20 + 8 * one.passes, 320) for one in points]
     axes.scatter(clean, heights, s=sizes, c=FILL, alpha=0.85, linewidths=0, clip_on=False, zorder=3)
     # Labels stand in one column in the order of the discs, as near to them as keeps them apart.
     gap, height = 0.2 / (0.78 * figure.get_figheight()), 1.0
-    for left, (row, x, y) in zip(reversed(range(len(points))), zip(points, clean, heights, strict=True), strict=True):
+    for left, (one, x, y) in zip(reversed(range(len(named))), zip(named, clean, heights, strict=False), strict=True):
         height = max(gap * left, min(height, y / top))
-        text = f"{shorten(label(row))} ({row.passes:.3g})"
+        text = f"{shorten(one.name)} ({one.passes:.3g})"
         axes.annotate(
             text, (x, y), xytext=(1.06, height), textcoords="axes fraction", color=INK, va="center",
             arrowprops={"arrowstyle": "-", "color": SOFT, "alpha": 0.35, "linewidth": 0.6, "relpos": (0, 0.5),

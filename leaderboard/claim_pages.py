@@ -1,7 +1,7 @@
 """Pages of what sources report: every claim beside its verdict, our own frozen numbers, and the audit of the tables."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from . import formatting
 from .direction import directions, t0_of_rows
 from .mini_verdicts import mini_verdicts
 from .rows import Row
-from .verdicts import WORDS, Verdict, verdicts
+from .verdicts import WORDS, Verdict
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,15 @@ def _families(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
 
 
 def write_claim_pages(
-    pages: Environment, shared: dict[str, object], outcomes: Sequence[Outcome], rows: Sequence[Row], out: Path
+    pages: Environment,
+    shared: dict[str, object],
+    outcomes: Sequence[Outcome],
+    rows: Sequence[Row],
+    judged: Mapping[str, Verdict],
+    out: Path,
 ) -> None:
-    """Writes `claims/index.html`, `claims/<method>.html` and `audit.html` into a site."""
+    """Writes `claims/index.html`, `claims/<method>.html` and `audit.html` into a site; `judged` has every claim."""
     found = claims()
-    judged = verdicts(found, outcomes)
     by_method: dict[str, list[Judged]] = defaultdict(list)
     by_source: dict[str, Counter[str]] = defaultdict(Counter)
     for claim in found:

@@ -124,11 +124,12 @@ def to_latex(found: Sequence[Row], ranks: Ranks | None = None) -> str:
 def as_latex(lines: Sequence[Sequence[str]], headers: Sequence[str], caption: str) -> str:
     """One `table` (booktabs); caption and cells are plain text, escaped here."""
     body = tabulate(lines, headers, tablefmt="latex_booktabs", disable_numparse=True)
-    made = f"\\begin{{table}}\n\\caption{{{_tex(caption)}}}\n{body}\n\\end{{table}}\n"
+    made = f"\\begin{{table}}\n\\caption{{{latex_text(caption)}}}\n{body}\n\\end{{table}}\n"
     signs = {"–": "--", "→": r"$\to$", "L∞": r"$L_\infty$", "ε": r"$\varepsilon$"}
     return reduce(lambda text, sign: text.replace(sign, signs[sign]), signs, made)
 
 
-def _tex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """Text in which LaTeX reads no command."""
     words = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
     return "".join(words.get(c, f"\\{c}" if c in "_&%$#{}" else c) for c in text)

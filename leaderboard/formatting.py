@@ -27,6 +27,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def signed(value: float) -> str:
+    """Points with their sign: `-0.412` -> `−41.2`."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
 def interval(estimate: Estimate | None) -> str:
     """`41.2 [38.1, 44.3]` in per cent, or a dash."""
     return f"{percent(estimate.value)} [{percent(estimate.low)}, {percent(estimate.high)}]" if estimate else "–"

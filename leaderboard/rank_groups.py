@@ -5,19 +5,21 @@ range: one more than the rows that are better beyond chance, to the number of ro
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .comparison import ALPHA, false_discovery
+from .means import compared_over
 from .paired import needed_for_power, score_interval, sign_p
 from .rows import Block, Row
 
 Key = tuple[Block, str, int]
 Population = tuple[str, tuple[str, ...]]  # digest of the data set, sample ids
 Fractions = NDArray[np.float64]
+Left = tuple[Population, Fractions]
 
 
 @dataclass(frozen=True)
@@ -50,25 +52,27 @@ def row_key(row: Row) -> Key:
     return row.block, row.method, row.seed
 
 
-def rank_ranges(rows: Sequence[Row]) -> dict[Key, RankRange]:
+def rank_ranges(rows: Sequence[Row], left: Mapping[Key, Left] | None = None) -> dict[Key, RankRange]:
     """The open ranks of each row whose state is `valid`; the others do not rank and are not in the answer.
 
     Args:
         rows: of any number of tables, each in its order; false discoveries are controlled over each table apart.
+        left: `all_remaining` of these rows, where it is known already.
     """
+    left = all_remaining(rows) if left is None else left
     blocks: dict[Block, list[Row]] = defaultdict(list)
     for row in rows:
-        if row.state == "valid" and row.worst and not row.control:
+        if row_key(row) in left:
             blocks[row.block].append(row)
     found: dict[Key, RankRange] = {}
     gaps: dict[Key, tuple[float, float, int]] = {}  # gains, losses, n against the next row
     for block in blocks.values():
-        seen = [remaining(row) for row in block]
-        for row, place in zip(block, _places(seen), strict=True):
+        seen = [left[row_key(row)] for row in block]
+        for row, place in zip(block, open_places([[one] for one in seen]), strict=True):
             found[row_key(row)] = place
-        for row, (ours, left), (theirs, next_left) in zip(block, seen, seen[1:], strict=False):
+        for row, (ours, stands), (theirs, next_stands) in zip(block, seen, seen[1:], strict=False):
             if ours == theirs:
-                moves = left - next_left
+                moves = stands - next_stands
                 gaps[row_key(row)] = float(np.maximum(moves, 0).sum()), float(np.maximum(-moves, 0).sum()), len(moves)
     if gaps:
         gains, losses, n = np.array([*gaps.values()]).T
@@ -80,22 +84,32 @@ def rank_ranges(rows: Sequence[Row]) -> dict[Key, RankRange]:
     return found
 
 
-def _places(seen: Sequence[tuple[Population, Fractions]]) -> list[RankRange]:
-    """The open ranks of the rows of one table, in its order."""
+def open_places(seen: Sequence[Sequence[Left]]) -> list[RankRange]:
+    """The open ranks of the rows of one table, in its order.
+
+    Args:
+        seen: of each row, what is left on each data set that the table averages over; data sets in the same order.
+    """
     size = len(seen)
-    groups: dict[Population, list[int]] = defaultdict(list)
-    for place, (population, _) in enumerate(seen):
-        groups[population].append(place)
+    groups: dict[tuple[Population, ...], list[int]] = defaultdict(list)
+    for place, row in enumerate(seen):
+        groups[tuple(population for population, _ in row)].append(place)
     p, sign, same = np.ones((size, size)), np.zeros((size, size)), np.zeros((size, size), dtype=bool)
-    for places in groups.values():
+    for populations, places in groups.items():
         square = np.ix_(places, places)
-        p[square], sign[square] = compared(np.stack([seen[i][1] for i in places]))
+        sets = [np.stack([seen[i][k][1] for i in places]) for k in range(len(populations))]
+        p[square], sign[square] = compared(sets[0]) if len(sets) == 1 else compared_over(sets)
         same[square] = True
     better = beyond_chance(p, sign, same=same)
     return [RankRange(1 + int(better[:, i].sum()), size - int(better[i].sum()), size) for i in range(size)]
 
 
-def remaining(row: Row) -> tuple[Population, Fractions]:
+def all_remaining(rows: Sequence[Row]) -> dict[Key, Left]:
+    """`remaining` of every row that ranks."""
+    return {row_key(r): remaining(r) for r in rows if r.state == "valid" and r.worst and not r.control}
+
+
+def remaining(row: Row) -> Left:
     """Whose samples a row was attacked on, and what is left of each under the worst attack: fractions, by sample id."""
     attacks = [o for o in row.outcomes if o.cell.protocol.threat.knowledge != "none"]
     places = sorted(range(attacks[0].n), key=lambda i: attacks[0].samples[i].id)

@@ -14,31 +14,37 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.files import writing
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.methods.claims import claims
 from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 from vlm_gauntlet.suites.versions import version_words
 
-from . import formatting, table
+from . import bibtex, formatting, table
 from .chart import chart, charted
 from .claim_pages import write_claim_pages
+from .controls import controls
 from .evidence import MAKERS, Evidence
 from .exports import to_csv, to_json, to_latex
 from .findings_page import write_findings_page
 from .flags import MASKING
+from .front_page import EMBEDDED, board_id, write_front_page
 from .left_out import left_out
+from .method_page import MethodPages
 from .optimality_page import drawings, write_optimality_page
+from .overall import boards
+from .paper_pages import paths, write_paper_pages
 from .publishing import publish, write_or_keep
-from .rank_groups import rank_ranges, row_key
+from .rank_groups import all_remaining, rank_ranges, row_key
 from .retrieval_page import write_retrieval_page
-from .rows import Block, Row, card_of, headline
+from .rows import Block, Row, headline
 from .series import series
 from .series_page import write_series_page
 from .statistics import wilson
 from .sweeps import sweeps
+from .verdicts import verdicts
 from .worst_case import NEVER_BROKEN, WRONG_ANYWAY
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKER = ".gauntlet-site"
-EMBEDDED = frozenset({"miniclip-vit", "miniclip-cnn"})
 # A drawing takes tens of milliseconds; a board of hundreds of blocks draws only its fullest.
 CHARTS = 6
 
@@ -56,7 +62,9 @@ def environment() -> Environment:
         "percent": formatting.percent, "interval": formatting.interval, "threat": formatting.threat_words,
         "file": formatting.file_name,
         "protocol": _protocol_terms, "command": formatting.command, "label": table.label,
-        "norm": formatting.NORMS.__getitem__,
+        "bibtex_paper": bibtex.of_paper, "bibtex_cell": bibtex.of_cell,
+        "norm": formatting.NORMS.__getitem__, "signed": formatting.signed, "paper": paths().__getitem__,
+        "board_id": board_id,
         "flag_names": table.flag_names, "other_versions": _other_versions, "row_key": row_key,
     }  # fmt: skip
     made.globals |= {
@@ -152,7 +160,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path) -> No
         "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
         "retrieval": len(retrieval), "left_out": left_out(own=True), "evidence": evidence,
     }  # fmt: skip
-    index, method_page, dataset_page = (pages.get_template(f"{n}.html.j2") for n in ("index", "method", "dataset"))
+    dataset_page = pages.get_template("dataset.html.j2")
 
     for folder in ("methods", "datasets", "outcomes"):
         (out / folder).mkdir()
@@ -160,28 +168,19 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path) -> No
     def write(name: str, text: str) -> None:
         (out / name).write_text(text, encoding="utf-8")
 
-    blocks = headline(found)
-    charts = _charts(blocks)
-    ranks = rank_ranges(found)
+    charts = _charts(headline(found))
+    left = all_remaining(found)
+    ranks = rank_ranges(found, left)
     swept = sweeps(found)
     of_row = {row_key(row): sweep for sweep in swept for row in sweep.rows}
-    shared |= {"charts": charts, "ranks": ranks, "swept": of_row, "drawn": drawings(swept)}
-    controls = [r for r in found if r.method == "undefended" or r.control]
-    write("index.html", index.render(
-        **shared, root="", blocks=blocks, controls=controls, methods=sorted(by_method),
-        datasets=sorted(by_dataset),
-        backbones=sorted({row.backbone for row in found} | {o.cell.backbone for o in retrieval}),
-    ))  # fmt: skip
+    shared |= {"charts": charts, "ranks": ranks, "swept": of_row, "drawn": drawings(swept),
+               "all_methods": sorted(by_method), "all_datasets": sorted(by_dataset)}  # fmt: skip
+    judged = verdicts(claims(), evidence.sound)
+    lines, known = boards(found, left, ranks), controls(found)
+    write_front_page(pages, shared, lines, found, known, judged, out)
+    method_pages = MethodPages(pages, shared, found, lines, known, judged, left, swept)
     for name, theirs in by_method.items():
-        page = method_page.render(
-            **shared,
-            root="../",
-            name=name,
-            card=card_of(name),
-            rows=theirs,
-            curves=[sweep for sweep in swept if sweep.row.method == name],
-        )
-        write(f"methods/{formatting.file_name(name)}.html", page)
+        method_pages.write(name, theirs, out)
     for name, theirs in by_dataset.items():
         page = dataset_page.render(**shared, root="../", name=name, blocks=headline(theirs))
         write(f"datasets/{formatting.file_name(name)}.html", page)
@@ -190,12 +189,14 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path) -> No
         write_or_keep(out / name, old / name, data)
     write_optimality_page(pages, shared, swept, out)
     write_series_page(pages, shared, series(evidence.sound), out)
-    write_claim_pages(pages, shared, evidence.sound, found, out)
+    write_claim_pages(pages, shared, evidence.sound, found, judged, out)
+    write_paper_pages(pages, shared, judged, out)
     if retrieval:
         write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
     write_findings_page(pages, shared, out)
     write("cheating.html", pages.get_template("cheating.html.j2").render(**shared, root=""))
-    write("style.css", (TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    for asset in ("style.css", "site.js"):
+        write(asset, (TEMPLATES / asset).read_text(encoding="utf-8"))
     write("results.csv", to_csv(found, ranks, evidence.told))
     write("results.json", to_json(found, ranks, evidence.told))
     write("table.tex", to_latex(found, ranks))

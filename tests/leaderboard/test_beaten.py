@@ -146,7 +146,7 @@ def test_a_run_that_watches_its_budget_always_tells() -> None:
 def test_the_pages_tell(tmp_path: Path) -> None:
     open_row, tested = outcome("1110", SHORT, indicators=watched(0.5)), outcome("0000", ADAPTIVE, method="rn")
     site = build_site([open_row, tested, outcome("1110", PGD, method="aom")], tmp_path / "site").parent
-    front = (site / "index.html").read_text()
+    front = (site / "datasets" / "shapes.html").read_text()
     assert "✕ no" in front and "50.0 open" in front and "✓ yes" in front and "· not tested" in front
     assert "ensemble-short-adaptive<span" in front and "5 steps × 3 doubling rounds, 20 passes; leaves 75.0" in front
     page = (site / "methods" / "tecoa.html").read_text()

@@ -128,7 +128,7 @@ def test_the_board_of_all_of_them_stands(genuine: Outcome, tmp_path: Path) -> No
     found = gather(folder, HERE)
     assert found.sound == [genuine]
     page = build_site(found, tmp_path / "site").read_text()
-    assert "Set aside" in page and "cut.json" in page and "<script" not in page and "<b>.json" not in page
+    assert "Set aside" in page and "cut.json" in page and page.count("<script") == 1 and "<b>.json" not in page
     lines = list(csv.DictReader(io.StringIO((tmp_path / "site" / "results.csv").read_text())))
     assert any(line["method"] == "'=HYPERLINK(1)<script>" for line in lines)
     assert not [v for line in lines for v in line.values() if v[:1] in ("=", "+", "@", "\t", "\r")]

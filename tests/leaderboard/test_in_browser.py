@@ -22,7 +22,7 @@ QUIET = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
-# The pages carry no script; a page around them measures them through a frame of the wanted width.
+# A page around them measures them through a frame of the wanted width.
 MEASURE = """<!doctype html><title>measuring</title>{frames}<script>
 onload = () => document.title = [...document.querySelectorAll("iframe")].map(
   f => f.contentDocument.documentElement.scrollWidth + "/" + f.contentWindow.innerWidth).join(" ");

@@ -15,7 +15,7 @@ COUNTS = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.j
 @pytest.mark.parametrize("n", [(24, 24, 24), (24, 100, 500), (200,) * 8])
 @pytest.mark.parametrize("accuracy", [(0.02, 0.02, 0.05), (0.1, 0.5, 0.9), (0.4, 0.45, 0.5)])
 def test_the_interval_covers(n: tuple[int, ...], accuracy: tuple[float, ...]) -> None:
-    """95 % of 500 boards, within what 500 can tell; as little as 90 % where 24 samples decide at 2 % (as Wilson does)."""
+    """95 % of 500 boards, within what 500 can tell; some less where 24 samples decide at 2 %, as Wilson's does."""
     truth = np.resize(accuracy, len(n))
     drawn = np.random.default_rng(3).binomial(n, truth, (500, len(n)))
     found = [mean_over([wilson(int(k), size) for k, size in zip(ks, n, strict=True)]) for ks in drawn]

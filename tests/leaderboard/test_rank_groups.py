@@ -187,6 +187,6 @@ def test_pages_show_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     outcomes = [made(36, "aom"), made(34, "rn")]
     monkeypatch.setattr("vlm_gauntlet.leaderboard.evidence.rows", lambda _: ranked(*outcomes))
     monkeypatch.setattr("vlm_gauntlet.leaderboard.site.write_claim_pages", lambda *_: None)
-    text = build_site(outcomes, tmp_path / "site").read_text()
+    text = (build_site(outcomes, tmp_path / "site").parent / "datasets" / "shapes.html").read_text()
     assert text.count('<span class="value">1–2</span> <span class="interval">of&nbsp;2</span>') == 2
     assert text.count("to tell next</span>") == 1

@@ -1,0 +1,100 @@
+"""Lines of the leaderboard: what they average over, what their state is worth, who ranks before whom."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.leaderboard.controls import controls
+from vlm_gauntlet.leaderboard.night import failed, fell, holds, ran
+from vlm_gauntlet.leaderboard.overall import Board, boards, suites
+from vlm_gauntlet.leaderboard.rank_groups import all_remaining
+from vlm_gauntlet.leaderboard.rows import rows
+
+from .factory import fired, outcome
+
+TRANSFER, ADAPTIVE = "pgd-10-transfer-linf-1-255", "pgd-20-adaptive-linf-1-255"
+ZERO = "pgd-10-white-box-linf-0"
+
+
+def board(outcomes: Sequence[Outcome]) -> Board:
+    found = rows(outcomes)
+    (made,) = boards(found, all_remaining(found))
+    return made
+
+
+def test_a_mean_gives_each_data_set_the_same_weight() -> None:
+    (line,) = board([outcome("1100", dataset="a"), outcome("1" * 40, dataset="b")]).lines
+    assert line.suite.datasets == ("a", "b") and line.suite.words == "mean of 2 data sets"
+    assert line.worst and line.worst.value == pytest.approx(0.75) and line.worst.n == line.n == 44
+    assert line.worst.low < 0.75 < line.worst.high and line.state == "valid" and line.t0 is None
+
+
+def test_a_line_is_worth_its_worst_part() -> None:
+    masked = [outcome("11", dataset="a"), outcome("11", dataset="b", indicators=[fired("dead-gradient")])]
+    line, other = board([*masked, *(outcome("10", dataset=d, method="fare") for d in "ab")]).lines[::-1]
+    assert (line.state, line.state_words, line.place) == ("masked", "on 1 of 2 data sets", None)
+    assert other.first.method == "fare" and other.place and other.place.words == "1" and other.place.of == 1
+
+
+def test_a_line_that_lacks_a_set_has_no_mean_and_no_rank() -> None:
+    whole = [outcome("1100", dataset=d, method=m) for d in "ab" for m in ("fare", "tecoa")]
+    found = board([*whole, outcome("1111", dataset="a", method="ft_adv")])
+    assert found.suite.datasets == ("a", "b") and found.datasets == ("a", "b")
+    last = found.lines[-1]
+    assert (last.first.method, last.state) == ("ft_adv", "incomplete")
+    assert last.worst is last.clean is last.place is None
+    assert last.state_words == "1 of 2 data sets"
+
+
+def test_ranks_of_means_need_more_than_their_order() -> None:
+    far = [outcome("1" * 60, dataset=d) for d in "ab"] + [outcome("0" * 60, dataset=d, method="fare") for d in "ab"]
+    assert [line.place and line.place.words for line in board(far).lines] == ["1", "2"]
+    near = [outcome("1" * 30 + "0" * 30, dataset=d) for d in "ab"]
+    near += [outcome("1" * 29 + "0" * 31, dataset=d, method="fare") for d in "ab"]
+    assert [line.place and line.place.words for line in board(near).lines] == ["1–2", "1–2"]
+
+
+def test_one_data_set_ranks_as_its_own_table() -> None:
+    (line,) = board([outcome("1100")]).lines
+    assert line.place and line.place.words == "1" and line.suite.words == "shapes"
+
+
+@given(st.lists(st.integers(1, 63), min_size=1, max_size=6))
+def test_the_suite_is_one_that_somebody_has_and_that_no_other_beats(drawn: list[int]) -> None:
+    covered = [{name for i, name in enumerate("abcdef") if bits >> i & 1} for bits in drawn]
+    suite, others = suites([sorted(names) for names in covered])
+    worth = len(suite.datasets) * sum(set(suite.datasets) <= names for names in covered)
+    assert worth >= max(len(names) * sum(names <= other for other in covered) for names in covered)
+    assert any(set(suite.datasets) <= names for names in covered) and others == ()
+
+
+def test_a_list_of_papers_keeps_its_name() -> None:
+    shifts = ("imagenet", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_v2")
+    assert suites([shifts])[0].words == "mean of 5 data sets (imagenet-shift-5)"
+    suite, (other,) = suites([(*shifts, "cifar10")])
+    assert suite.name == "here" and len(suite.datasets) == 6 and other.name == "imagenet-shift-5"
+
+
+def test_controls_pass_or_fail() -> None:
+    knows, gone = "1" * 20, "0" * 20
+    made = [outcome(knows, ZERO, method="tecoa"), outcome(gone, method="undefended")]
+    assert [(one.row.method, one.passed) for one in controls(rows(made))] == [("undefended", True), ("tecoa", True)]
+    assert failed(controls(rows(made))) == "all controls pass"
+    wrong = [outcome("0" + knows[1:], ZERO, method="tecoa"), outcome(knows, method="undefended")]
+    assert {one.passed for one in controls(rows(wrong))} == {False} and "2 of 2" in failed(controls(rows(wrong)))
+    ignorant = outcome(gone, method="undefended", clean=gone)
+    assert controls(rows([ignorant]))[0].word == "cannot be told"
+    assert controls(rows([outcome(knows, "pgd-10-white-box-linf-1-255", method="tecoa")])) == []
+
+
+def test_the_night_in_a_sentence() -> None:
+    made = [outcome("1110", TRANSFER, method="fare"), outcome("1000", ADAPTIVE, method="fare"), outcome("1100")]
+    found = [board(made)]
+    assert ran(found, 3) == "3 outcomes of 2 methods on 1 backbone and 1 data set"
+    assert holds(found, {}) == "no claim of a paper could be tested; 2 of 2 rows rank"
+    said = fell(found)
+    assert said and said[0] == "fare falls furthest, from 75.0 to 25.0"
+    assert fell([board([outcome("1100")])]) is None
