@@ -71,7 +71,7 @@ class ClaimIndex:
         whole = self._best(row.method, self._attacked.get((subject, line.suite.name, threat), ()))
         if not chosen and whole:
             drop = whole.number / 100 - line.worst.value if line.worst else None
-            return Claimed((whole,), whole.number / 100, drop, _own(whole), len(line.suite.datasets))
+            return Claimed((whole,), whole.number / 100, drop, is_own(whole), len(line.suite.datasets))
         claims = tuple(claim for claim in chosen.values() if claim)
         if not claims:
             return None
@@ -79,14 +79,14 @@ class ClaimIndex:
         worst = [line.rows[name].worst for name in chosen]
         left = [one.accuracy.value for one in worst if one]
         drop = mean - fmean(left) if len(left) == len(worst) else None
-        return Claimed(claims, mean, drop, all(map(_own, claims)), len(line.suite.datasets))
+        return Claimed(claims, mean, drop, all(map(is_own, claims)), len(line.suite.datasets))
 
     @staticmethod
     def _best(method: str, known: Sequence[Claim]) -> Claim | None:
-        return max(known, key=lambda claim: (_own(claim), claim.number, claim.id), default=None)
+        return max(known, key=lambda claim: (is_own(claim), claim.number, claim.id), default=None)
 
 
-def _own(claim: Claim) -> bool:
+def is_own(claim: Claim) -> bool:
     """Whether a claim stands in the paper of the method that it speaks of."""
     if claim.source == claim.method.replace("_", "-"):
         return True

@@ -9,10 +9,11 @@ from jinja2 import Environment
 
 from vlm_gauntlet.methods.claims import Claim, claims
 
-from .claimed import ClaimIndex
+from .claimed import ClaimIndex, is_own
 from .comparison import Comparison, paired
 from .controls import Control
 from .formatting import file_name
+from .front_page import EMBEDDED
 from .overall import Board, Overall
 from .rank_groups import Key, Left, row_key
 from .rows import Row, card_of
@@ -81,6 +82,8 @@ class MethodPages:
         for board in boards:
             for line in board.lines:
                 self._lines[line.first.method].append((board, line))
+        for lines in self._lines.values():  # real CLIP first
+            lines.sort(key=lambda pair: pair[0].backbone in EMBEDDED)
         self._controls = controls
         self._curves: dict[str, list[Sweep]] = defaultdict(list)
         for sweep in swept:
@@ -102,11 +105,21 @@ class MethodPages:
             lines=[(board, line, self._index.claimed(line)) for board, line in self._lines.get(name, ())],
             claims=about, stem=name.partition("+")[0], words=[(w, n) for w in WORDS if (n := self._count(about, w))],
             tested=sorted(((c, self._judged[c.id]) for c in tested), key=lambda pair: TESTED.index(pair[1].word)),
-            reasons=reasons.most_common(REASONS), more_reasons=max(0, len(reasons) - REASONS),
+            own=self._own(about), reasons=reasons.most_common(REASONS), more_reasons=max(0, len(reasons) - REASONS),
             curves=self._curves.get(name, []), controls=[c for c in self._controls if c.row.method == name],
             switched=switched(self._rows, name, self._left), attacked=[r for r in theirs if not r.control],
         )  # fmt: skip
         (out / "methods" / f"{file_name(name)}.html").write_text(text, encoding="utf-8")
+
+    def _own(self, about: Sequence[Claim]) -> list[tuple[str, str, list[tuple[str, int]]]]:
+        """Tables of the method's own paper: (source, table, how many of its numbers have each verdict)."""
+        tables: dict[tuple[str, str], list[Claim]] = defaultdict(list)
+        for claim in filter(is_own, about):
+            tables[claim.source, claim.table].append(claim)
+        return [
+            (source, table, [(w, n) for w in WORDS if (n := self._count(theirs, w))])
+            for (source, table), theirs in tables.items()
+        ]
 
     def _count(self, about: Sequence[Claim], word: str) -> int:
         return sum(self._judged[c.id].word == word for c in about)
