@@ -29,6 +29,7 @@ from .flags import MASKING
 from .front_page import EMBEDDED, board_id, write_front_page
 from .left_out import left_out
 from .method_page import MethodPages
+from .missing import lacks
 from .optimality_page import drawings, write_optimality_page
 from .overall import boards
 from .paper_pages import paths, write_paper_pages
@@ -62,7 +63,7 @@ def environment() -> Environment:
         "percent": formatting.percent, "interval": formatting.interval, "threat": formatting.threat_words,
         "file": formatting.file_name,
         "protocol": _protocol_terms, "command": formatting.command, "label": table.label,
-        "bibtex_paper": bibtex.of_paper, "bibtex_cell": bibtex.of_cell,
+        "bibtex_paper": bibtex.of_paper, "bibtex_cell": bibtex.of_cell, "lacks": lacks,
         "norm": formatting.NORMS.__getitem__, "signed": formatting.signed, "paper": paths().__getitem__,
         "board_id": board_id,
         "flag_names": table.flag_names, "other_versions": _other_versions, "row_key": row_key,
