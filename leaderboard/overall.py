@@ -180,7 +180,7 @@ def suites(covered: Iterable[Sequence[str]]) -> tuple[Suite, tuple[Suite, ...]]:
 
 def _ranked(lines: Sequence[Overall], left: Mapping[Key, Left], ranks: Mapping[Key, RankRange]) -> list[Overall]:
     """The lines in their order, with the ranks that are open to those that may rank."""
-    ordered = sorted(lines, key=lambda line: line.order)  # type: ignore[arg-type, return-value]
+    ordered = sorted(lines, key=lambda line: line.order)
     may = [line for line in ordered if line.state == "valid"]
     if len(ordered[0].suite.datasets) == 1:  # the table of that data set, with its exact test
         places = [ranks[row_key(line.parts[0])] for line in may]

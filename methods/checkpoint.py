@@ -16,7 +16,7 @@ from vlm_gauntlet.fixtures.checkpoints import digest_of_file, read_state, with_s
 from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from .base import Defence
-from .card import Card
+from .card import Card, Cost
 
 PREFIX = "checkpoint:"
 
@@ -34,8 +34,8 @@ class OfFile(Defence):
     card: ClassVar[Card] = Card(
         id="checkpoint", name="a checkpoint", paper="none", authors="unknown", year=2026, venue="none", code="none",
         code_licence="unknown", paradigm="fine-tuning", optimises="the weights of a file", threat="unknown",
-        cost={"forward": 1, "backward": 0}, attack_cost={"forward": 1, "backward": 1},
-    )  # type: ignore[arg-type]  # fmt: skip
+        cost=Cost(forward=1, backward=0), attack_cost=Cost(forward=1, backward=1),
+    )  # fmt: skip
     file: ClassVar[Path]
 
     def __init__(self, backbone: Backbone, deviations: Mapping[str, str] | None = None) -> None:

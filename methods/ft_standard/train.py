@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError
@@ -65,7 +65,7 @@ class ProbeTraining(TowerTraining):
 
     def __init__(self, base: Backbone, prompts: PromptSet, deviations: Mapping[str, str]) -> None:
         super().__init__(base, prompts, deviations)
-        self._weights: dict[str, Tensor] = {"rows": torch.zeros_like(base.text_features(prompts))}
+        self._weights = {"rows": nn.Parameter(torch.zeros_like(base.text_features(prompts)))}
 
     @property
     def beside(self) -> Mapping[str, Tensor]:

@@ -32,7 +32,7 @@ def encode_with_tokens(backbone: Backbone, images: Tensor) -> tuple[Tensor, Tens
     kept: list[Tensor] = []
     projects = isinstance(getattr(getattr(tower, "head", None), "proj", None), nn.Linear)
     averages = projects and getattr(pool, "pool_type", None) == "avg"
-    if averages:
+    if pool is not None and averages:
         handle = pool.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
     else:
         handle = image_transformer(backbone).register_forward_hook(lambda module, inputs, tokens: kept.append(tokens))
