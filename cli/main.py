@@ -21,6 +21,7 @@ from . import (
     lists,
     merge,
     night,
+    nights,
     plan,
     retrieval,
     run,
@@ -125,6 +126,12 @@ def main(
     \b
     Is an outcome that somebody handed in what comes out?
       gauntlet verify outcomes/KEY.json --samples 16
+
+    \b
+    What changed since last night, and how two methods differ:
+      gauntlet diff last-night outcomes
+      gauntlet history ttc outcomes
+      gauntlet compare ttc tecoa
     """
 
 
@@ -139,6 +146,8 @@ app.command("check")(check.check)
 app.command("verify")(verify.verify)
 for listing in (lists.methods, lists.attacks, lists.datasets, lists.protocols, lists.backbones):
     app.command(listing.__name__)(listing)
+for told in (nights.diff, nights.history, nights.compare):
+    app.command(told.__name__)(told)
 app.command("train")(train.train)
 app.command("train-miniclip")(train.train_miniclip)
 app.add_typer(claims.app, name="claims")

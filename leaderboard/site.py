@@ -30,6 +30,8 @@ from .front_page import EMBEDDED, board_id, write_front_page
 from .left_out import left_out
 from .method_page import MethodPages
 from .missing import lacks
+from .nights import night
+from .nights_page import write_nights
 from .optimality_page import drawings, write_optimality_page
 from .overall import boards
 from .paper_pages import paths, write_paper_pages
@@ -81,6 +83,7 @@ def build_site(
     *,
     retrieval: Sequence[RetrievalOutcome] = (),
     made: datetime | None = None,
+    previous: Evidence | None = None,
 ) -> Path:
     """Renders the board into a folder, whole or not at all.
 
@@ -89,6 +92,7 @@ def build_site(
         out: a folder that is absent, empty, or an earlier site.
         retrieval: outcomes of image-text retrieval; with the others at least one.
         made: time shown on the pages, default: that of the newest outcome.
+        previous: the evidence of an earlier night, which makes a page of what changed since.
 
     Returns:
         The front page.
@@ -106,7 +110,7 @@ def build_site(
     out = out.resolve()
     _refuse_foreign(out)
     with writing(out, fix="make room, or choose another --out; the pages that were there are as they were"):
-        publish(out, lambda fresh: _write_pages(evidence, fresh, made or newest(evidence), out))
+        publish(out, lambda fresh: _write_pages(evidence, fresh, made or newest(evidence), out, previous))
     return out / "index.html"
 
 
@@ -149,7 +153,7 @@ def _other_versions(outcome: Outcome | RetrievalOutcome) -> str:
     return version_words(outcome.provenance.versions)
 
 
-def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path) -> None:
+def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previous: Evidence | None = None) -> None:
     found, retrieval = evidence.rows(), evidence.retrieval
     outcomes = [*evidence.sound, *evidence.unranked]
     by_method: dict[str, list[Row]] = defaultdict(list)
@@ -161,6 +165,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path) -> No
     shared: dict[str, object] = {
         "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
         "retrieval": len(retrieval), "left_out": left_out(own=True), "evidence": evidence,
+        "nights": previous is not None,
     }  # fmt: skip
     dataset_page = pages.get_template("dataset.html.j2")
 
@@ -195,6 +200,8 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path) -> No
     write_paper_pages(pages, shared, judged, out)
     if retrieval:
         write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
+    if previous is not None:
+        write_nights(pages, shared, night(previous.sound, evidence.sound, claims()), out)
     write_findings_page(pages, shared, out)
     write("cheating.html", pages.get_template("cheating.html.j2").render(**shared, root=""))
     for asset in ("style.css", "site.js"):

@@ -1,0 +1,93 @@
+"""What a night changed: a page, an Atom feed, Markdown for a pull request. The same outcomes give the same bytes."""
+
+from datetime import UTC
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+from xml.etree import ElementTree as xml
+
+from jinja2 import Environment
+
+from .nights import Change, Night
+
+ATOM = "http://www.w3.org/2005/Atom"
+SHOWN = 200  # lines of a table; the feed and the summary have fewer
+TOLD = 20
+
+
+def write_nights(pages: Environment, shared: dict[str, object], found: Night, out: Path) -> None:
+    """Writes `nights.html`, `nights.xml` (Atom) and `nights.md` into a site."""
+    tables = [
+        (name, title, changes, changes[:SHOWN])
+        for name, title, changes in (
+            ("changed", "Changed beyond the interval", found.changed), ("new", "New", found.new),
+            ("vanished", "Vanished", found.vanished), ("moved", "Moved within the interval", found.moved),
+        )
+    ]  # fmt: skip
+    page = pages.get_template("nights.html.j2").render(**shared, root="", night=found, tables=tables, shown=SHOWN)
+    for name, text in (("html", page), ("xml", to_atom(found)), ("md", to_markdown(found))):
+        (out / f"nights.{name}").write_text(text, encoding="utf-8")
+
+
+def to_markdown(found: Night) -> str:
+    """A summary for a pull request: verdicts that turned, then cells; long lists are cut, and say so."""
+    lines = [f"### Night of {found.made.astimezone(UTC):%d %B %Y}", "", _plain(found.sentence) + ".", ""]
+    if found.flips:
+        lines += ["| claim | before | now | why |", "|---|---|---|---|"]
+        lines += [f"| {_plain(f.claim)} | {f.before} | {f.after} | {_plain(f.reason)} |" for f in found.flips[:TOLD]]
+        lines += [*_cut(len(found.flips)), ""]
+    for title, changes in (("changed beyond the interval", found.changed), ("new", found.new),
+                           ("vanished", found.vanished)):  # fmt: skip
+        if changes:
+            lines += [f"| {title} | before | now |", "|---|---|---|"]
+            lines += [_line(change) for change in changes[:TOLD]]
+            lines += [*_cut(len(changes)), ""]
+    return "\n".join(lines)
+
+
+def _line(change: Change) -> str:
+    before, after = change.words.split(" → ")
+    return f"| {_plain(_named(change))} | {before} | {after} |"
+
+
+def _cut(count: int) -> list[str]:
+    return [f"| and {count - TOLD} more |"] if count > TOLD else []
+
+
+def _named(change: Change) -> str:
+    return change.cell + (f", seed {change.seed}" if change.seed else "")
+
+
+def _plain(text: str) -> str:
+    """Text as Markdown shows it, whatever is in it: no table, no link, no HTML, no mention."""
+    escaped = "".join(f"\\{c}" if c in "\\`*_{}[]()#|~" else c for c in " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+
+
+def to_atom(found: Night) -> str:
+    """The night as an Atom feed (RFC 4287): the night itself, each verdict that turned, each cell that changed."""
+    at = found.made.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    xml.register_namespace("", ATOM)
+    feed = xml.Element(f"{{{ATOM}}}feed")
+    _add(feed, "id", f"urn:uuid:{uuid5(NAMESPACE_URL, 'vlm-gauntlet/nights')}")
+    _add(feed, "title", "VLM Gauntlet: what changed")
+    _add(feed, "updated", at)
+    _add(_add(feed, "author", ""), "name", "VLM Gauntlet")
+    _add(feed, "link", "", rel="alternate", href="nights.html")
+    entries = [(f"Night of {at[:10]}: {found.sentence}", found.sentence)]
+    entries += [(f"{flip.claim}: {flip.before} → {flip.after}", flip.reason) for flip in found.flips[:SHOWN]]
+    entries += [(f"{_named(change)}: {change.words}", change.words) for change in found.changed[:SHOWN]]
+    for title, text in entries:
+        entry = _add(feed, "entry", "")
+        _add(entry, "id", f"urn:uuid:{uuid5(NAMESPACE_URL, f'vlm-gauntlet/nights/{at}/{title}')}")
+        _add(entry, "title", title)
+        _add(entry, "updated", at)
+        _add(entry, "link", "", rel="alternate", href="nights.html")
+        _add(entry, "summary", text)
+    xml.indent(feed, " ")
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + xml.tostring(feed, encoding="unicode") + "\n"
+
+
+def _add(parent: xml.Element, name: str, text: str, **attributes: str) -> xml.Element:
+    child = xml.SubElement(parent, f"{{{ATOM}}}{name}", attributes)
+    child.text = text or None
+    return child
