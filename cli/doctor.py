@@ -1,11 +1,13 @@
 """`gauntlet doctor`: what is here, what is missing, what to do."""
 
+import json
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -13,7 +15,7 @@ Finding = tuple[bool, str]
 LARGE = 100 << 20  # bytes of shards: more are not looked at sample by sample here
 
 
-def doctor() -> None:
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="one JSON array")] = False) -> None:
     """Looks at Python, torch, weights, methods, claims, checkpoints, data and disk.
 
     Exits with 1 if the fast tier cannot run here, or if something that lies here cannot be used.
@@ -25,15 +27,18 @@ def doctor() -> None:
       GAUNTLET_DATA=~/data gauntlet doctor
     """
     checks: list[Callable[[], Finding]] = [_python, _torch, _autoattack, _backbones, _parts, _checkpoints, _data, _disk]
-    fine = True
+    lines = []
     for check in checks:
         try:
             ok, said = check()
         except Exception as error:  # a doctor does not fall ill
             ok, said = False, f"{type(error).__name__}: {error}"
-        fine &= ok
-        typer.echo(f"{'ok  ' if ok else 'WARN'}  {check.__name__.strip('_'):12s} {said}")
-    if not fine:
+        lines.append({"check": check.__name__.strip("_"), "ok": ok, "said": said})
+        if not as_json:
+            typer.echo(f"{'ok  ' if ok else 'WARN'}  {check.__name__.strip('_'):12s} {said}")
+    if as_json:
+        typer.echo(json.dumps(lines, indent=1))
+    if not all(line["ok"] for line in lines):
         raise typer.Exit(1)
 
 

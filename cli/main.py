@@ -16,6 +16,7 @@ from . import (
     claims,
     data,
     doctor,
+    export,
     findings,
     health,
     lists,
@@ -77,17 +78,27 @@ def _say_what_is_left_out(ctx: typer.Context) -> None:
 app = typer.Typer(
     cls=Friendly,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"vlm-gauntlet {version('vlm-gauntlet')}")
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="GAUNTLET_DEBUG", help="Show the traceback of an error.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Reproducibility suite and leaderboard for adversarial defences of vision-language models.
@@ -132,6 +143,8 @@ def main(
       gauntlet diff last-night outcomes
       gauntlet history ttc outcomes
       gauntlet compare ttc tecoa
+      gauntlet export --to latex
+      gauntlet results test outcomes
     """
 
 
@@ -152,6 +165,8 @@ app.command("train")(train.train)
 app.command("train-miniclip")(train.train_miniclip)
 app.add_typer(claims.app, name="claims")
 app.add_typer(data.app, name="data")
+app.command("export")(export.export)
+app.add_typer(export.results, name="results")
 app.command("findings")(findings.findings)
 app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)

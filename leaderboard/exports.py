@@ -16,6 +16,8 @@ from .rows import Row, headline
 from .statistics import Estimate
 from .table import HEADERS, beaten_words, converged_words, flag_names, label, rank_words, worst_words
 
+BOLD, END = "\ue000", "\ue001"  # private characters stand for what must not be escaped
+LEGEND = "Accuracy in %, 95 % Wilson interval. Bold: the best that ranks. †: masked, no evidence of robustness."
 Ranks = Mapping[Key, RankRange]
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what spreadsheets take a cell that begins so for
@@ -111,14 +113,25 @@ def to_latex(found: Sequence[Row], ranks: Ranks | None = None) -> str:
     """The tables of the front page as LaTeX (booktabs), one `table` a block, every name escaped."""
     tables, places = [], rank_ranges(found) if ranks is None else ranks
     for (backbone, dataset, *_), block in headline(found).items():
+        best = max((r.worst.accuracy.value for r in block if r.worst and r.state == "valid"), default=None)
         lines = [
-            [label(r), rank, str(r.clean.n), needed, interval(r.clean), *(interval(r.under(k)) for k in LEVELS),
-             worst_words(r), beaten_words(r)]
+            [_marked(r), rank, str(r.clean.n), needed, interval(r.clean), *(interval(r.under(k)) for k in LEVELS),
+             _bold(r, best), beaten_words(r)]
             for r in block for rank, needed in [rank_words(places.get(row_key(r)))]
         ]  # fmt: skip
-        caption = f"{backbone}, {dataset}, {threat_words(block[0].threat)}. Accuracy in %, 95 % Wilson interval."
+        caption = f"{backbone}, {dataset}, {threat_words(block[0].threat)}. {LEGEND}"
         tables.append(as_latex(lines, HEADERS[:-1], caption))
     return "\n".join(tables)
+
+
+def _marked(row: Row) -> str:
+    return label(row).replace(BOLD, "").replace(END, "") + ("†" if row.state == "masked" else "")
+
+
+def _bold(row: Row, best: float | None) -> str:
+    words = worst_words(row).replace(BOLD, "").replace(END, "")
+    ranks = row.worst is not None and row.state == "valid" and row.worst.accuracy.value == best
+    return f"{BOLD}{words}{END}" if ranks else words
 
 
 def as_latex(lines: Sequence[Sequence[str]], headers: Sequence[str], caption: str) -> str:
@@ -126,6 +139,7 @@ def as_latex(lines: Sequence[Sequence[str]], headers: Sequence[str], caption: st
     body = tabulate(lines, headers, tablefmt="latex_booktabs", disable_numparse=True)
     made = f"\\begin{{table}}\n\\caption{{{latex_text(caption)}}}\n{body}\n\\end{{table}}\n"
     signs = {"–": "--", "→": r"$\to$", "L∞": r"$L_\infty$", "ε": r"$\varepsilon$"}
+    signs |= {BOLD: r"\textbf{", END: "}", "†": r"$^\dagger$"}
     return reduce(lambda text, sign: text.replace(sign, signs[sign]), signs, made)
 
 

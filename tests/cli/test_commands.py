@@ -23,7 +23,8 @@ from vlm_gauntlet.suites import running
 
 COMMANDS = ("run", "board", "check", "plan", "night", "merge", "health", "methods", "attacks", "datasets", "protocols",
             "backbones", "train", "train-miniclip", "findings", "doctor", "schema",
-            "data get", "retrieval", "verify", "diff", "history", "compare")  # fmt: skip
+            "data get", "retrieval", "verify", "diff", "history", "compare",
+            "export", "results test")  # fmt: skip
 CELL = ("--backbone", "miniclip-vit", "--dataset", "digits", "--protocol", "clean", "--limit", "4")
 
 MINE = """
