@@ -1,5 +1,6 @@
 """`gauntlet run`: runs a tier, or any part of the matrix, with progress; resumes where it was stopped."""
 
+import json
 import shlex
 from functools import partial
 from itertools import chain
@@ -59,8 +60,9 @@ def run(
         str | None, typer.Option(help="i/N: one of N parts of about equal length; then gauntlet merge")
     ] = None,
     maker: MakerOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print what finished as one JSON array")] = False,
 ) -> None:
-    """Attacks defences and writes one outcome a cell.
+    """Attacks defences and writes one outcome a cell. Without any option, it says what it could run, and runs nothing.
 
     Examples:
 
@@ -78,6 +80,9 @@ def run(
     from vlm_gauntlet.suites.seeds import seed_of
     from vlm_gauntlet.suites.tiers import tier as tier_named
 
+    if not (tier or method or backbone or dataset or protocol):
+        _tell_tiers(outcomes)
+        return
     if network:
         allow_network()
     who = maker_named(maker, "--maker") if maker else maker_here()
@@ -107,14 +112,37 @@ def run(
         raise next(iter(failed.values()))
     if archive:
         _tell_what_is_kept(finished, outcomes)
-    _report(finished, missing, outcomes, [name for name in method or () if ":" in name])
+    if as_json:
+        typer.echo(json.dumps([_line(outcome) for outcome in finished], indent=1))
+    else:
+        _report(finished, missing, outcomes, [name for name in method or () if ":" in name])
     for cell, error in failed.items():
         typer.echo(f"failed: {cell}: {error}", err=True)
     asker = "was asked for" if method else "the tier asks for"
     for name, error in broken.items():
-        typer.echo(f"not run: {name}, which {asker} and which cannot be used: {error.short}")
+        typer.echo(f"not run: {name}, which {asker} and which cannot be used: {error.short}", err=as_json)
     if broken or failed or not finished:
         raise typer.Exit(1)
+
+
+def _line(outcome: "Outcome") -> dict[str, object]:
+    return {
+        "cell": outcome.cell.id, "key": outcome.key, "seed": outcome.cell.seed, "n": outcome.n,
+        "clean": outcome.clean_accuracy, "attacked": outcome.attacked_accuracy, "robust": outcome.robust_accuracy,
+        "indicators": [i.name for i in outcome.indicators if i.fired],
+    }  # fmt: skip
+
+
+def _tell_tiers(outcomes: Path) -> None:
+    """What there is to run, how much it is, and how long a processor takes for it as far as cards tell."""
+    from vlm_gauntlet.suites.estimate import estimate
+    from vlm_gauntlet.suites.tiers import TIERS
+    from vlm_gauntlet.suites.tiers import tier as tier_named
+
+    lines = [[name, *estimate(tier_named(name))] for name in TIERS]
+    table(lines, ["tier", "backbone", "methods", "data sets", "protocols", "cells", "samples each", "at least"])
+    typer.echo(f"\nNothing was run. Start one: gauntlet run --tier fast --outcomes {outcomes}")
+    typer.echo("Or a part of it: gauntlet run --tier fast --method tecoa --dataset digits --limit 8")
 
 
 def _run_all(

@@ -9,6 +9,7 @@ from vlm_gauntlet.attacks.registry import parameters
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.protocols import Protocol, ThreatModel, fraction
 from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.methods.registry import methods
 
 from .statistics import Estimate
 
@@ -80,11 +81,19 @@ def _parameter(name: str, value: object, threat: ThreatModel) -> str:
 def command(outcome: Outcome) -> str:
     """The command that runs this one cell again."""
     cell = outcome.cell
-    options = {"method": cell.method, "backbone": cell.backbone, "dataset": cell.dataset,
+    options = {"method": askable(cell.method), "backbone": cell.backbone, "dataset": cell.dataset,
                "protocol": cell.protocol.id, "limit": str(cell.limit), "seed": str(cell.seed)}  # fmt: skip
     if cell.batch_size is not None:
         options["batch-size"] = str(cell.batch_size)
     return shlex.join(["gauntlet", "run", *(part for name, value in options.items() for part in (f"--{name}", value))])
+
+
+def askable(label: str) -> str:
+    """A label as `--method` takes it; of a method from outside the file, which no outcome names, is left to fill in."""
+    own, at, below = label.partition("@")
+    stem = own.partition("+")[0]
+    known = ":" in stem or stem in methods()
+    return (own if known else f"FILE.py:{own}") + (f"@{askable(below)}" if at else "")
 
 
 def file_name(name: str) -> str:

@@ -5,6 +5,7 @@ Loaded by `-p vlm_gauntlet.suites.plugin` (this repository's pyproject.toml does
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,12 +66,19 @@ def pytest_configure(config: pytest.Config) -> None:
     pin(config.getoption("--device"))
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    as_started(config)
     _check_names(config.getoption("--method"), config.getoption("--protocol"), config.getoption("--shard"))
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:  # threads of several workers on the same cores wait for one another
         import torch
 
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+
+
+def as_started(config: pytest.Config) -> None:
+    """Gives a worker of xdist, started by `python -c`, the command line that people typed: outcomes tell it."""
+    if typed := getattr(config, "workerinput", {}).get("mainargv"):
+        sys.argv = [*typed]
 
 
 @pytest.hookimpl(optionalhook=True)

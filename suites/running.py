@@ -167,4 +167,6 @@ def _rounded(cost: Cost) -> Cost:
 
 def this_command() -> str:
     """This process's own command line, as somebody would type it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    called = Path(sys.argv[0])
+    name = called.parent.name if called.name == "__main__.py" else called.name  # python -m pytest
+    return shlex.join([name, *sys.argv[1:]])
