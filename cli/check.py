@@ -1,5 +1,7 @@
 """`gauntlet check`: conformance of one defence, as a report to paste; or its costs, as lines for its card."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +22,7 @@ def check(
     measure: Annotated[
         bool, typer.Option("--measure", help="check nothing; count and time, and print the lines for the card")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the findings as one JSON object")] = False,
 ) -> None:
     """Checks that a defence keeps the contract: shapes, state, randomness, gradients, budget.
 
@@ -67,6 +70,6 @@ def check(
             report = check_defence(chosen, load_backbone(backbone, device), progress=progress)
     if outcomes is not None:
         keep(outcomes, chosen, report)
-    typer.echo(report.markdown())
+    typer.echo(json.dumps({**asdict(report), "passed": report.passed}, indent=1) if as_json else report.markdown())
     if not report.passed:
         raise typer.Exit(1)

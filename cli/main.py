@@ -21,6 +21,7 @@ from . import (
     health,
     lists,
     merge,
+    new,
     night,
     nights,
     plan,
@@ -112,6 +113,7 @@ def main(
 
     \b
     Your own defence, without touching this repository:
+      gauntlet new mine
       gauntlet check mine.py:Grey
       gauntlet run --tier fast --method mine.py:Grey
 
@@ -155,6 +157,7 @@ app.command("merge")(merge.merge)
 app.command("retrieval")(retrieval.retrieval)
 app.command("board")(board.board)
 app.command("health")(health.health)
+app.command("new")(new.new)
 app.command("check")(check.check)
 app.command("verify")(verify.verify)
 for listing in (lists.methods, lists.attacks, lists.datasets, lists.protocols, lists.backbones):

@@ -1,5 +1,6 @@
 """`gauntlet retrieval`: image-text retrieval of a tower, before and after images and captions were attacked."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +12,7 @@ from .device import Device
 from .maker import MakerOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from fractions import Fraction
 
     from rich.progress import Progress, TaskID
@@ -40,6 +42,7 @@ def retrieval(
         "outcomes"
     ),
     maker: MakerOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print what was measured as one JSON array")] = False,
 ) -> None:
     """Attacks images and captions together and prints R@1, R@5, R@10 both ways, with both attack success rates.
 
@@ -63,7 +66,10 @@ def retrieval(
             advance = partial(_advance, bar, task)
             setting = Setting(method, backbone, dataset, name, _fraction(eps), rules, limit, seed, device, batch_size)
             finished.append(run_retrieval(setting, outcomes, progress=advance, maker=who))
-    _report(finished, outcomes)
+    if as_json:
+        typer.echo(json.dumps([line for o in finished for line in _measured(o)], indent=1))
+    else:
+        _report(finished, outcomes)
 
 
 def _advance(bar: "Progress", task: "TaskID", done: int, in_all: int) -> None:
@@ -83,19 +89,28 @@ def _fraction(text: str) -> "Fraction":
         ) from None
 
 
+def _measured(outcome: "RetrievalOutcome") -> "Iterator[dict[str, object]]":
+    """One line for each way and k; shares as fractions."""
+    from vlm_gauntlet.suites.recall import KS
+
+    for way, ranks in (("image to text", outcome.image_to_text), ("text to image", outcome.text_to_image)):
+        for k in KS:
+            yield {
+                "key": outcome.key, "attack": outcome.cell.attack, "queries": way, "n": ranks.n, "k": k,
+                "clean": ranks.clean_recall(k), "attacked": ranks.attacked_recall(k), "drop": ranks.drop(k),
+                "lost": ranks.lost(k),
+            }  # fmt: skip
+
+
 def _report(finished: "list[RetrievalOutcome]", folder: Path) -> None:
-    from vlm_gauntlet.suites.recall import DEFINITIONS, KS
+    from vlm_gauntlet.suites.recall import DEFINITIONS
     from vlm_gauntlet.suites.retrieval_records import FOLDER
 
     lines = []
-    for o in finished:
-        for way, ranks in (("image to text", o.image_to_text), ("text to image", o.text_to_image)):
-            for k in KS:
-                lost = ranks.lost(k)
-                shares = (ranks.clean_recall(k), ranks.attacked_recall(k), ranks.drop(k))
-                numbers = [f"{100 * share:.1f}" for share in shares]
-                last = "-" if lost is None else f"{100 * lost:.1f}"
-                lines.append((o.cell.attack, way, ranks.n, f"R@{k}", *numbers, last))
+    for line in (line for o in finished for line in _measured(o)):
+        values = [line[name] for name in ("clean", "attacked", "drop", "lost")]
+        shares = [f"{100 * value:.1f}" if isinstance(value, float) else "-" for value in values]
+        lines.append((line["attack"], line["queries"], line["n"], f"R@{line['k']}", *shares))
     table(lines, ("attack", "queries", "n", "", "clean %", "attacked %", "drop", "lost %"))
     for o in finished:
         out.print(f"{o.cell.attack}: {o.captions_changed} of {o.text_to_image.n} captions changed")

@@ -24,7 +24,7 @@ from vlm_gauntlet.suites import running
 COMMANDS = ("run", "board", "check", "plan", "night", "merge", "health", "methods", "attacks", "datasets", "protocols",
             "backbones", "train", "train-miniclip", "findings", "doctor", "schema",
             "data get", "retrieval", "verify", "diff", "history", "compare",
-            "export", "results test")  # fmt: skip
+            "export", "results test", "new")  # fmt: skip
 CELL = ("--backbone", "miniclip-vit", "--dataset", "digits", "--protocol", "clean", "--limit", "4")
 
 MINE = """
