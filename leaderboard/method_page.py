@@ -100,6 +100,7 @@ class MethodPages:
         about = self._claims.get(name.partition("+")[0], [])
         tested = [c for c in about if self._judged[c.id].word in TESTED]
         reasons = Counter(self._judged[c.id].reason for c in about if c not in tested)
+        attacked = sorted((r for r in theirs if not r.control), key=lambda r: r.backbone in EMBEDDED)
         text = self._template.render(
             **self._shared, root="../", name=name, card=card_of(name), rows=theirs,
             lines=[(board, line, self._index.claimed(line)) for board, line in self._lines.get(name, ())],
@@ -107,7 +108,7 @@ class MethodPages:
             tested=sorted(((c, self._judged[c.id]) for c in tested), key=lambda pair: TESTED.index(pair[1].word)),
             own=self._own(about), reasons=reasons.most_common(REASONS), more_reasons=max(0, len(reasons) - REASONS),
             curves=self._curves.get(name, []), controls=[c for c in self._controls if c.row.method == name],
-            switched=switched(self._rows, name, self._left), attacked=[r for r in theirs if not r.control],
+            switched=switched(self._rows, name, self._left), attacked=attacked,
         )  # fmt: skip
         (out / "methods" / f"{file_name(name)}.html").write_text(text, encoding="utf-8")
 

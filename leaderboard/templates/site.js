@@ -100,6 +100,9 @@
     const place = document.getElementById("compared");
     const chosen = state.compare.map((id) => lines.find((line) => line.id === id)).filter(Boolean);
     place.hidden = chosen.length < 2;
+    const jump = document.getElementById("jump");
+    jump.hidden = chosen.length < 2;
+    jump.textContent = `${chosen.length} side by side ↑`;
     const head = make("tr", {}, make("th", { scope: "col" }, "Side by side"));
     chosen.forEach(({ row, body }) => head.append(make("th", { scope: "col" },
       make("a", { href: row.cells[0].querySelector("a").getAttribute("href") }, row.dataset.k), " ",
@@ -181,6 +184,9 @@
       });
       row.cells[0].prepend(box);
     });
+    const jump = make("button", { type: "button", id: "jump", class: "jump" });
+    jump.addEventListener("click", () => document.getElementById("compared").scrollIntoView());
+    document.getElementById("compared").after(jump);
     place.hidden = false;
   }
 

@@ -28,7 +28,7 @@ STANDS = {"undefended": 0, "tecoa": 12, "fare": 9, "ttc": 3, "c_avp": 11, SCRIPT
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 # One page of each kind; claims of a method with few.
 KINDS = (
-    "index.html", "methods/ttc.html", "methods/undefended.html", "datasets/stl10.html", "claims/index.html",
+    "index.html", "methods/ttc.html", "methods/undefended.html", "datasets/stl10.html", "datasets/a_data_set_of_many_words.html", "claims/index.html",
     "claims/apt_v.html", "audit.html", "optimality.html", "series.html", "findings.html", "cheating.html",
     "retrieval.html", "papers/ttc/table-1.html", "reproduction.html",
 )  # fmt: skip
@@ -48,7 +48,8 @@ def leaderboard() -> list[Any]:
     toys = [outcome("1100", backbone="miniclip-vit", method=m) for m in ("undefended", "tecoa")]
     zero = outcome("1" * 4, "pgd-10-white-box-linf-0", backbone="miniclip-vit")
     curve = [outcome("1100", f"pgd-10-white-box-linf-{e}-255", backbone="miniclip-cnn") for e in (1, 4, 8)]
-    return [*made, *toys, zero, *curve]
+    long = outcome("1" * 8, method="a_package.with.a_long.path:AndALongerClassName", dataset="a_data_set_of_many_words")
+    return [*made, *toys, zero, *curve, long]
 
 
 @pytest.fixture(scope="module")
@@ -112,17 +113,17 @@ def test_sorting_follows_the_pattern_and_works_by_keyboard(page: Any) -> None:
 
 def test_search_and_facets_leave_what_fits(page: Any) -> None:
     page.get_by_label("search").fill("TECOA")
-    assert names(page) == ["tecoa"] and page.locator("#shown").inner_text() == "5 of 11 rows"
+    assert names(page) == ["tecoa"] and page.locator("#shown").inner_text() == "5 of 12 rows"
     assert page.locator("#board-toy tr[data-k]:visible").count() == 4
     page.get_by_label("backbone").select_option(CLIP)
     assert (
-        page.locator("#shown").inner_text() == "1 of 11 rows" and page.locator("#board-toy tbody:visible").count() == 0
+        page.locator("#shown").inner_text() == "1 of 12 rows" and page.locator("#board-toy tbody:visible").count() == 0
     )
     page.get_by_role("button", name="reset").click()
     page.get_by_label("paradigm").select_option("training-free")
     assert names(page) == ["ttc"]
     page.get_by_label("state").select_option("◌ masked")
-    assert names(page) == [] and page.locator("#shown").inner_text() == "0 of 11 rows"
+    assert names(page) == [] and page.locator("#shown").inner_text() == "0 of 12 rows"
     page.get_by_label("paradigm").select_option("")
     assert names(page) == ["c_avp"]
     page.get_by_label("state").select_option("")
@@ -179,7 +180,7 @@ def test_anchors_open_single_data_sets_without_a_script(browser: Any, site: Path
     assert plain.locator("#tools").is_hidden() and plain.locator("table.board button").count() == 0
     plain.locator("#board-clip a", has_text="single data sets").first.click()
     assert plain.locator("table.sets").first.is_visible()
-    assert plain.locator("table.board tr[data-k]:visible").count() == 11
+    assert plain.locator("table.board tr[data-k]:visible").count() == 12
     context.close()
 
 
@@ -212,11 +213,13 @@ def test_axe_finds_nothing(browser: Any, site: Path, scheme: str) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_column_is_cut_off_without_a_hint(browser: Any, site: Path, width: int) -> None:
-    """The page itself never scrolls sideways; a table that does lies in a box that says so."""
+    """The page itself never scrolls sideways, its details opened; a table that does lies in a box that says so."""
     context = browser.new_context(viewport={"width": width, "height": 800})
     shown = context.new_page()
     for kind in KINDS:
         shown.goto((site / kind).as_uri())
+        shown.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        shown.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth"), kind
         silent = shown.evaluate(
             "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1"
