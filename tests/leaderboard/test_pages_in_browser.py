@@ -28,9 +28,9 @@ STANDS = {"undefended": 0, "tecoa": 12, "fare": 9, "ttc": 3, "c_avp": 11, SCRIPT
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 # One page of each kind; claims of a method with few.
 KINDS = (
-    "index.html", "methods/ttc.html", "methods/undefended.html", "datasets/stl10.html", "datasets/a_data_set_of_many_words.html", "claims/index.html",
-    "claims/apt_v.html", "audit.html", "optimality.html", "series.html", "findings.html", "cheating.html",
-    "retrieval.html", "papers/ttc/table-1.html", "reproduction.html",
+    "index.html", "methods/ttc.html", "methods/undefended.html", "datasets/stl10.html",
+    "datasets/a_data_set_of_many_words.html", "claims/index.html", "claims/apt_v.html", "audit.html", "optimality.html",
+    "series.html", "findings.html", "cheating.html", "retrieval.html", "papers/ttc/table-1.html", "reproduction.html",
 )  # fmt: skip
 
 
