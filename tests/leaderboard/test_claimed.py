@@ -19,6 +19,7 @@ from vlm_gauntlet.methods.registry import methods
 from .factory import outcome
 from .test_verdicts import CLIP, claim
 
+KNOWING = "pgd-20-adaptive-linf-1-255"
 ATTACKED = {"method": "ttc", "protocol": "ttc-pgd-10-linf-1-255"}
 
 
@@ -80,12 +81,13 @@ def test_every_number_stands_once_in_a_printed_table_with_a_page_of_its_own() ->
 
 
 def test_a_switch_is_measured_against_the_default_on_the_same_samples() -> None:
-    default, variant = outcome("1100", method="clipure_cos"), outcome("1000", method="clipure_cos+step=as_coded")
+    default = outcome("1100", KNOWING, method="clipure_cos")
+    variant = outcome("1000", KNOWING, method="clipure_cos+step=as_coded")
     found = rows([default, variant, outcome("1111", method="tecoa")])
     (one,) = switched(found, "clipure_cos", all_remaining(found))
     assert one.variant.method == variant.cell.method and one.default.method == "clipure_cos"
     assert one.difference and one.difference.difference == pytest.approx(-0.25)
-    elsewhere = rows([default, outcome("10", method=variant.cell.method)])
+    elsewhere = rows([default, outcome("10", KNOWING, method=variant.cell.method)])
     assert switched(elsewhere, "clipure_cos", all_remaining(elsewhere))[0].difference is None
 
 
