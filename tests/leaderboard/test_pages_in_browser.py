@@ -90,7 +90,7 @@ def names(page: Any, board: str = "#board-clip", *, body: int = 0) -> list[str]:
 
 
 def field(page: Any, name: str) -> Any:
-    return page.locator(f'#tools label [name="{name}"]')
+    return page.locator(f'#tools label [name="{"q" if name == "search" else name}"]')
 
 
 def head(page: Any, name: str) -> Any:
