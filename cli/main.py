@@ -14,6 +14,7 @@ from . import (
     board,
     check,
     claims,
+    controls,
     data,
     doctor,
     export,
@@ -171,5 +172,6 @@ app.add_typer(data.app, name="data")
 app.command("export")(export.export)
 app.add_typer(export.results, name="results")
 app.command("findings")(findings.findings)
+app.command("controls")(controls.controls)
 app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)

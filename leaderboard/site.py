@@ -22,6 +22,7 @@ from . import bibtex, formatting, table
 from .chart import chart, charted
 from .claim_pages import write_claim_pages
 from .controls import controls
+from .controls_page import write_controls_page
 from .evidence import MAKERS, Evidence
 from .exports import to_csv, to_json, to_latex
 from .findings_page import write_findings_page
@@ -196,6 +197,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
         write_or_keep(out / name, old / name, data)
     write_optimality_page(pages, shared, swept, out)
     write_series_page(pages, shared, series(evidence.sound), out)
+    write_controls_page(pages, shared, evidence.sound, out)
     write_claim_pages(pages, shared, evidence.sound, found, judged, out)
     write_paper_pages(pages, shared, judged, out)
     if retrieval:

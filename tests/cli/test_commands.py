@@ -22,7 +22,7 @@ from vlm_gauntlet.fixtures.records import Cell
 from vlm_gauntlet.suites import running
 
 COMMANDS = ("run", "board", "check", "plan", "night", "merge", "health", "methods", "attacks", "datasets", "protocols",
-            "backbones", "train", "train-miniclip", "findings", "doctor", "schema",
+            "backbones", "train", "train-miniclip", "findings", "controls", "doctor", "schema",
             "data get", "retrieval", "verify", "diff", "history", "compare",
             "export", "results test", "new")  # fmt: skip
 CELL = ("--backbone", "miniclip-vit", "--dataset", "digits", "--protocol", "clean", "--limit", "4")
