@@ -35,7 +35,7 @@ def night(
     device: Device = "cpu",
     archive: Annotated[bool, typer.Option("--archive", help="keep attacked images in <outcomes>/archive/")] = False,
     claims: Annotated[bool, typer.Option("--claims/--no-claims", help="also the cells that claims ask for")] = True,
-    trained: Annotated[bool, typer.Option("--trained", help="also claims whose checkpoint is not here")] = False,
+    trained: Annotated[bool, typer.Option("--trained", help="also cells whose checkpoint is not in the clone")] = False,
     maker: MakerOption = None,
 ) -> None:
     """Spends a budget on the cells that settle most, then renders the board and writes a report.

@@ -41,7 +41,7 @@ def plan(
     hour: Annotated[float, typer.Option(min=0, help="what one GPU costs for an hour")] = 0.0,
     budget: Budget = None,
     claims: Annotated[bool, typer.Option("--claims/--no-claims", help="also the cells that claims ask for")] = True,
-    trained: Annotated[bool, typer.Option("--trained", help="claims as if every checkpoint were here")] = False,
+    trained: Annotated[bool, typer.Option("--trained", help="as if every checkpoint were here")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="everything, each cell with its cost")] = False,
 ) -> None:
     """Counts the cells of a tier, their encoder passes and GPU-hours before anything runs.
@@ -132,7 +132,8 @@ def _tell(name: str, made: "NightPlan") -> None:
         f"left: {left.forward:.3g} forward and {left.backward:.3g} backward passes, {counted} cells counted on paper"
     )
     typer.echo(f"rate: {made.rate.source}")
-    typer.echo(f"hours on one device: {made.hours:,.1f}\n")
+    lacking = f", of which {len(made.lacking)} cells lack a checkpoint and {made.runnable_hours:,.1f} h can run"
+    typer.echo(f"hours on one device: {made.hours:,.1f}{lacking if made.lacking else ''}\n")
     for field in ("method", "protocol"):
         lines = [(n, count, f"{hours:,.1f}", f"{100 * hours / made.hours if made.hours else 0:.1f}")
                  for n, count, hours in made.by(field)[:SHOWN]]  # fmt: skip
@@ -182,7 +183,8 @@ def _record(made: "NightPlan", choice: "Choice | None", shared: "Schedule", hour
     from dataclasses import asdict
 
     return {
-        "rate": asdict(made.rate), "hours": made.hours, "passes": asdict(made.passes),
+        "rate": asdict(made.rate), "hours": made.hours, "runnable_hours": made.runnable_hours,
+        "lacking": sorted(made.lacking), "passes": asdict(made.passes),
         "cells": [asdict(w) for w in made.works], "blocked": made.blocked,
         "questions": [{"name": q.name, "kind": q.kind, "cells": sorted(q.cells)} for q in made.questions],
         "schedule": {"makespan": shared.makespan, "seconds": shared.seconds, "machines": shared.machines,

@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.claims import Claim
+from vlm_gauntlet.methods.registry import Method, methods
 from vlm_gauntlet.suites.cells import CellPlan
+from vlm_gauntlet.suites.described import Described
 from vlm_gauntlet.suites.planning.budget import Choice, Question, choose
 from vlm_gauntlet.suites.planning.finished import finished, outcomes_in
 from vlm_gauntlet.suites.planning.passes import Passes
@@ -15,7 +18,7 @@ from vlm_gauntlet.suites.planning.rates import Rate
 from vlm_gauntlet.suites.planning.schedule import Schedule, schedule
 from vlm_gauntlet.suites.planning.work import Work, key_of, told_passes, with_done, work_of
 
-from .settled import claim_questions, row_questions
+from .settled import claim_questions, lacks_checkpoint, row_questions
 
 LEAST = 1e-9  # what a cell of the tier is worth by itself: it fills the time that claims and rows leave
 
@@ -30,6 +33,7 @@ class NightPlan:
         rate: of the device.
         questions: what the cells settle.
         blocked: claim id -> why no cell settles it.
+        lacking: keys of cells whose method has no checkpoint for the backbone: they are counted and never chosen.
         families: claim id -> its source and reported protocol.
     """
 
@@ -38,16 +42,17 @@ class NightPlan:
     rate: Rate
     questions: tuple[Question, ...]
     blocked: dict[str, str]
+    lacking: frozenset[str]
     families: dict[str, tuple[str, str]]
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds left of each cell whose cost is known, by key."""
-        return {w.key: w.left for w in self.works if w.seconds is not None or w.done}
+        """Seconds left of each cell that can run and whose cost is known, by key."""
+        return {w.key: w.left for w in self.works if w.done or (w.seconds is not None and w.key not in self.lacking)}
 
     @property
     def passes(self) -> Passes:
-        """Of all cells that are not done and tell what they take."""
+        """Of all cells that are not done and tell what they take, whether or not they can run here."""
         total = Passes(0, 0)
         for work in self.works:
             total += work.passes if work.passes and not work.done else Passes(0, 0)
@@ -55,7 +60,12 @@ class NightPlan:
 
     @property
     def hours(self) -> float:
-        """That are left, on one device."""
+        """That are left on one device, of all these cells."""
+        return sum(w.left for w in self.works) / 3600
+
+    @property
+    def runnable_hours(self) -> float:
+        """The same of those that can run here."""
         return sum(self.seconds.values()) / 3600
 
     def chosen(self, budget: float) -> Choice:
@@ -118,9 +128,14 @@ def night_plan(
     told = told_passes(outcomes)
     done = finished(cells, outcomes, seed=seed)
     works = with_done([work_of(cell, rate, told) for cell in cells], done)
-    seconds = {w.key: w.left for w in works if w.seconds is not None or w.done}
-    rows = row_questions(tier_cells, seconds)
-    single = [Question(key, "cell", frozenset([key]), LEAST) for key in map(key_of, tier_cells)]
+    lacking = frozenset(key_of(c) for c in cells if not trained and lacks_checkpoint(_card(c.method), backbone))
     families = {c.id: (c.source, c.protocol) for c in claims}
-    questions = (*asked.questions, *rows, *single)
-    return NightPlan(tuple(cells), tuple(works), rate, questions, asked.blocked, families)
+    empty = NightPlan(tuple(cells), tuple(works), rate, (), asked.blocked, lacking, families)
+    single = [Question(key, "cell", frozenset([key]), LEAST) for key in map(key_of, tier_cells)]
+    return replace(empty, questions=(*asked.questions, *row_questions(tier_cells, empty.seconds), *single))
+
+
+def _card(method: Method | Described) -> Card:
+    """The card that says which weights are needed: of `ttc@tecoa` the tower's."""
+    tower = methods().get(method.name.partition("@")[2].partition("+")[0])
+    return method.card if method.card.weights or tower is None else tower.card

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.stand_in import in_place_of
+from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.claims import Claim
 from vlm_gauntlet.methods.registry import methods
 from vlm_gauntlet.suites.cells import CellPlan, plan
@@ -17,6 +18,7 @@ from vlm_gauntlet.suites.planning.work import key_of
 from .comparison import samples_needed
 from .matching import BACKBONES
 from .ranking import NEEDED, promised
+from .rows import TEST_TIME
 from .verdicts import needs_spread, verdicts, whole
 
 WHOLE_SET = 1_000_000  # a limit that no test set reaches: only so does a run show that it took all
@@ -80,7 +82,7 @@ def _blocked(claim: Claim, backbone: str, trained: bool) -> str:
         return f"It is about {claim.backbone}, this plan about {backbone}."
     if claim.n is None and not whole(claim):
         return "The source does not say on how many samples it measured."
-    if not trained and card.weights and backbone not in card.weights:
+    if not trained and lacks_checkpoint(card, backbone):
         return "No checkpoint for this backbone is here (--trained plans as if there were)."
     if not trained and needs_spread(claim, backbone):
         return "It was trained again here, and nobody measured how much trainings differ."
@@ -91,6 +93,11 @@ def _blocked(claim: Claim, backbone: str, trained: bool) -> str:
     if needed is None or needed > size:
         return "Its test set is too small to tell 3 points from chance."
     return ""
+
+
+def lacks_checkpoint(card: Card, backbone: str) -> bool:
+    """Whether a method needs weights that nobody has made for a backbone: its cells would say `not run`."""
+    return bool(card.weights) and backbone not in card.weights
 
 
 def _cells(claim: Claim, backbone: str, **same: object) -> list[CellPlan]:
@@ -104,7 +111,7 @@ def row_questions(cells: Iterable[CellPlan], seconds: dict[str, float]) -> list[
     """One question for each row of attacked images that these cells can let rank: the cheapest cells that do.
 
     The gradient attack is one that watches its own budget, where there is one: a row whose attacker has not converged
-    is an upper bound.
+    is an upper bound. Of a test-time defence he has to know it, else the row is masked.
     """
     rows: dict[tuple[str, str, str, Fraction], list[CellPlan]] = defaultdict(list)
     clean: dict[tuple[str, str], CellPlan] = {}
@@ -116,7 +123,7 @@ def row_questions(cells: Iterable[CellPlan], seconds: dict[str, float]) -> list[
             rows[cell.method.label, cell.dataset_name, threat.norm, threat.eps].append(cell)
     found = []
     for (method, dataset, norm, eps), members in sorted(rows.items(), key=lambda item: (*item[0][:3], item[0][3])):
-        chosen = _cheapest(members, seconds)
+        chosen = _cheapest(members, seconds, adaptive=members[0].method.card.paradigm in TEST_TIME)
         if chosen is not None:
             needed = [*chosen, *([own] if (own := clean.get((method, dataset))) else [])]
             name = f"{method} on {dataset}, {norm} {eps}"
@@ -124,7 +131,7 @@ def row_questions(cells: Iterable[CellPlan], seconds: dict[str, float]) -> list[
     return found
 
 
-def _cheapest(members: Sequence[CellPlan], seconds: dict[str, float]) -> list[CellPlan] | None:
+def _cheapest(members: Sequence[CellPlan], seconds: dict[str, float], *, adaptive: bool) -> list[CellPlan] | None:
     """Cells that hold evidence of every kind, one kind after the other; None where a kind is missing."""
     kinds = {key_of(cell): promised(cell.protocol) for cell in members}
     chosen: dict[str, CellPlan] = {}
@@ -132,6 +139,8 @@ def _cheapest(members: Sequence[CellPlan], seconds: dict[str, float]) -> list[Ce
         if any(kind in kinds[key] for key in chosen):
             continue
         able = [cell for cell in members if kind in kinds[key_of(cell)] and key_of(cell) in seconds]
+        if kind == "gradient" and adaptive:
+            able = [cell for cell in able if cell.protocol.threat.knowledge == "adaptive"]
         if not able:
             return None
         watched = [cell for cell in able if cell.protocol.attack.name == "adaptive-ensemble" and kind == "gradient"]

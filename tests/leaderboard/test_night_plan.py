@@ -90,6 +90,28 @@ def test_a_row_needs_gradient_query_transfer_and_clean(tmp_path: Path) -> None:
     assert set(everything.cells) == {key_of(c) for c in found.cells} and found.chosen(0.01).settled == ()
 
 
+def test_a_test_time_defence_needs_an_attacker_who_knows_it() -> None:
+    white, knowing = "apgd-ce-20-white-box-linf-16-255", "pgd-20-adaptive-linf-16-255"
+    query = "transfer-query-500-black-box-linf-16-255"
+    every = cells("clean", white, knowing, query, methods=("undefended", "ttc"))
+    seconds = {key_of(c): 1.0 + (c.protocol.id == knowing) for c in every}  # who knows more costs more
+    plain, ttc = row_questions(every, seconds)[::-1]
+    assert any(white in key for key in plain.cells) and not any(knowing in key for key in plain.cells)
+    assert any(knowing in key for key in ttc.cells) and not any(white in key for key in ttc.cells)
+    assert len(row_questions([c for c in every if c.protocol.id != knowing], seconds)) == 1
+
+
+def test_cells_without_a_checkpoint_are_counted_and_never_chosen(tmp_path: Path) -> None:
+    chosen = plan(["undefended", "tecoa", "ttc@tecoa"], VIT, ["digits"], ["clean"], limit=6)
+    asked = {"backbone": VIT, "seed": 0}
+    found = night_plan(chosen, [], RATE, tmp_path, **asked)  # type: ignore[arg-type]
+    assert {k.partition("-open")[0] for k in found.lacking} == {"tecoa", "ttc@tecoa"}
+    assert found.chosen(1e9).cells == tuple(k for k in map(key_of, chosen) if k.startswith("undefended"))
+    assert found.hours > found.runnable_hours > 0
+    as_if = night_plan(chosen, [], RATE, tmp_path, trained=True, **asked)  # type: ignore[arg-type]
+    assert not as_if.lacking and len(as_if.chosen(1e9).cells) == 3
+
+
 def test_finished_cells_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = made(tmp_path)
     (clean, *_) = before.cells
