@@ -123,3 +123,15 @@ def test_whoever_names_tests_gets_every_tier(
         "-p", "vlm_gauntlet.suites.plugin", "--collect-only", "-q", "-p", "no:cacheprovider", "--outcomes", "o", *chosen
     )
     assert planned.tiers == list(TIERS)
+
+
+def test_shards_of_the_matrix_are_the_matrix() -> None:
+    def ids(part: str | None) -> list[str]:
+        asked = {"--method": ["rn", "undefended"], "--shard": part, "--device": "cpu"}
+        config = type("Config", (), {"getoption": staticmethod(lambda name: asked.get(name))})
+        return [cell.id for cell in plugin.cells_of(config(), "fast")]
+
+    one, two = ids("1/2"), ids("2/2")
+    assert one and two and sorted(one + two) == ids(None)
+    with pytest.raises(pytest.UsageError, match="a shard '3/2'"):
+        plugin._check_names(None, None, "3/2")
