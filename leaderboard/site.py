@@ -44,6 +44,7 @@ from .series import series
 from .series_page import write_series_page
 from .statistics import wilson
 from .sweeps import sweeps
+from .transfer_page import write_transfer_page
 from .verdicts import verdicts
 from .worst_case import NEVER_BROKEN, WRONG_ANYWAY
 
@@ -196,6 +197,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
         name, data = f"outcomes/{outcome.key}.json", (outcome.model_dump_json(indent=1) + "\n").encode()
         write_or_keep(out / name, old / name, data)
     write_optimality_page(pages, shared, swept, out)
+    write_transfer_page(pages, shared, found, out)
     write_series_page(pages, shared, series(evidence.sound), out)
     write_controls_page(pages, shared, evidence.sound, out)
     write_claim_pages(pages, shared, evidence.sound, found, judged, out)
