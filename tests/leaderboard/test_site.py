@@ -97,7 +97,7 @@ def pages(site: Path) -> dict[Path, Page]:
 def test_every_page_is_well_formed(site: Path) -> None:
     found = pages(site)
     reported = {"claims", "papers", "audit.html"}
-    assert len([p for p in found if not reported & {*p.parts}]) == 1 + 7 + 3 + 7
+    assert len([p for p in found if not reported & {*p.parts}]) == 1 + 7 + 3 + 8
     assert len([p for p in found if "claims" in p.parts]) > 50
     for path, page in found.items():
         assert len(page.ids) == len(set(page.ids)), path
