@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError
@@ -65,18 +65,23 @@ class ProbeTraining(TowerTraining):
 
     def __init__(self, base: Backbone, prompts: PromptSet, deviations: Mapping[str, str]) -> None:
         super().__init__(base, prompts, deviations)
-        self._weights = {"rows": nn.Parameter(torch.zeros_like(base.text_features(prompts)))}
+        self.rows = torch.zeros_like(base.text_features(prompts))
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """See Training."""
+        return {"rows": self.rows}
 
     @property
     def beside(self) -> Mapping[str, Tensor]:
         """See TowerTraining: the rows, and whose they are."""
-        return LinearProbe(self._weights["rows"].detach(), self.prompts.class_names).tensors
+        return LinearProbe(self.rows.detach(), self.prompts.class_names).tensors
 
     def loss(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """See Training."""
         with torch.no_grad():
             features = self.base.encode_image(batch["images"])
-        return {"contrast": one_hot(features, self._weights["rows"], batch["labels"])}
+        return {"contrast": one_hot(features, self.rows, batch["labels"])}
 
 
 def train(job: TrainingJob) -> Path:

@@ -31,9 +31,9 @@ def encode_with_tokens(backbone: Backbone, images: Tensor) -> tuple[Tensor, Tens
     pool = getattr(getattr(tower, "trunk", None), "global_pool", None)
     kept: list[Tensor] = []
     projects = isinstance(getattr(getattr(tower, "head", None), "proj", None), nn.Linear)
-    averages = projects and getattr(pool, "pool_type", None) == "avg"
-    if pool is not None and averages:
-        handle = pool.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
+    averages = projects and isinstance(pool, nn.Module) and getattr(pool, "pool_type", None) == "avg"
+    if averages:
+        handle = tower.trunk.global_pool.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
     else:
         handle = image_transformer(backbone).register_forward_hook(lambda module, inputs, tokens: kept.append(tokens))
     try:
