@@ -8,15 +8,17 @@ BUDGET ?= 8h
 TIER ?= nightly
 DEVICE ?= cuda
 BOARD ?= site
+INPUTS ?= 100000
 STAMP := $(VENV)/.installed
 
-.PHONY: fast mini test night board health processors dummies mutants lint types browser clean help
+.PHONY: fast mini test fuzz night board health processors dummies mutants lint types browser clean help
 help:
 	@echo "make fast   install, attack every defence on the embedded CLIP, render site/index.html (minutes, offline)"
 	@echo "make test   install, test our own code"
 	@echo "make processors   do other instruction sets give the same tests and the same outcomes? (minutes)"
 	@echo "make dummies      does any defence that cheats rank above its worth? the whole catalogue (minutes)"
 	@echo "make mutants      are the tests able to fail? small wrong changes, one by one, in a copy (half an hour)"
+	@echo "make fuzz         do the parsers stand bad files? 100,000 of them (minutes)"
 	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; most of an hour)"
 	@echo "make night  what settles most in BUDGET=8h of TIER=nightly on DEVICE=cuda; board in site/, report in report/"
 	@echo "make board  site/ from outcomes/;  make health BOARD=https://...  is a published board whole and young?"
@@ -58,6 +60,10 @@ dummies: $(STAMP)
 
 mutants: $(STAMP)
 	$(BIN)/python -u -m tests.mutants
+
+# Spoiled files for every parser; only a GauntletError may come out.
+fuzz: $(STAMP)
+	$(BIN)/python -u -m tests.fuzz --inputs $(INPUTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,9 +17,9 @@ REPLACED = "replaced"
 
 
 class BatchResult(BaseModel):
-    """What one batch of a cell gave: the unit that a kill can cost."""
+    """What one batch of a cell gave: the unit that a kill can cost. Floats survive JSON, NaN and infinity included."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     samples: tuple[Sample, ...]
     telemetry: dict[str, tuple[float, ...]]

@@ -64,7 +64,12 @@ def load_checkpoint(folder: Path, name: str, base: Backbone, *, train_with: str)
             expected=f"the backbone it was trained from, {pins[name].base[:12]}",
             where=f"{folder / name}.safetensors", fix=f"train it again: {train_with}",
         )  # fmt: skip
-    return unpack(read_weights(folder / f"{name}.safetensors", digest=pins[name].sha256, size=pins[name].size))
+    path = folder / f"{name}.safetensors"
+    state = read_weights(path, digest=pins[name].sha256, size=pins[name].size)
+    with reading(
+        "a checkpoint", path, expected="int8 matrices with a scale a row", fix=f"train it again: {train_with}"
+    ):
+        return unpack(state)
 
 
 def pin_text(name: str, pin: Pin) -> str:

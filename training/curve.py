@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TextIO
 
-from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.errors import GauntletError, reading
 from vlm_gauntlet.fixtures.files import write_atomically, writing
 
 
@@ -30,11 +30,14 @@ class LossCurve:
         if path is None:
             return
         header = _line(["phase", "step", "rate", "loss", *self.terms])
-        lines = path.read_text().splitlines(keepends=True)[: done + 1] if done and path.is_file() else [header]
+        fix = "restore it, or remove it and the .resume.safetensors beside it to start again"
+        with reading("a loss curve", path, expected=f"{done} steps with {header.strip()}", fix=fix):
+            kept = path.read_text(encoding="utf-8") if done and path.is_file() else header
+        lines = kept.splitlines(keepends=True)[: done + 1]
         if len(lines) != done + 1 or lines[0] != header or not lines[-1].endswith("\n"):
             raise GauntletError(
                 f"a loss curve of {len(lines) - 1} steps", expected=f"{done} steps with {header.strip()}",
-                where=str(path), fix="restore it, or remove it and the .resume.safetensors beside it to start again",
+                where=str(path), fix=fix,
             )  # fmt: skip
         with self._writing(path):
             write_atomically(path, "".join(lines).encode())

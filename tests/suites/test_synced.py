@@ -83,3 +83,12 @@ def test_a_line_cut_by_a_kill_goes_and_the_whole_ones_stay(tmp_path: Path) -> No
         assert journal.batches("k") == [batch("a")]
         journal.append("k", batch("b"))
         assert journal.partial("k").read_bytes() == whole, "the next batch does not join the rest of a cut line"
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_loss_that_is_no_number_survives_a_kill(value: float, tmp_path: Path) -> None:
+    """Else whoever goes on from there is told that the log does not validate, and loses all of its batches."""
+    told = batch("a").model_copy(update={"telemetry": {"loss": (0.5, value)}})
+    Journal(tmp_path).append("k", told)
+    (found,) = Journal(tmp_path).batches("k")
+    assert repr(found) == repr(told)
