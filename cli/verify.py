@@ -73,8 +73,10 @@ def verify(
 
 def _is_retrieval(path: Path) -> bool:
     """By its content: whoever hands in a file chooses its name and its folder."""
+    from vlm_gauntlet.fixtures.files import read_plain
+
     with suppress(OSError, ValueError, RecursionError):
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_plain(path))
         return isinstance(found, dict) and "image_to_text" in found
     return False
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from vlm_gauntlet.attacks.balls import outside
 from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
-from vlm_gauntlet.fixtures.files import sha256, write_atomically, writing
+from vlm_gauntlet.fixtures.files import read_plain, sha256, write_atomically, writing
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol, ThreatModel
 from vlm_gauntlet.fixtures.records import Cost, Name, Outcome
 from vlm_gauntlet.methods.victims import Recorder
@@ -124,12 +124,13 @@ class Archive:
         if not (path.is_file() or beside.is_file()):
             return None
         with reading("an archive's record", beside, expected="what `gauntlet run --archive` writes", fix=_FIX):
-            record = ArchiveRecord.model_validate_json(beside.read_bytes(), strict=True)
+            record = ArchiveRecord.model_validate_json(read_plain(beside), strict=True)
         if (record.key, record.bits_digest) != (outcome.key, outcome.bits_digest):
             raise _error("an archive of another outcome, or of other bits", beside)
         if not path.is_file() or path.stat().st_size != record.size:
             raise _error(f"an archive that is cut or missing: {record.size} bytes were written", path)
-        data = path.read_bytes()
+        with reading("an archive", path, expected="a file of its own", fix=_FIX):
+            data = read_plain(path, record.size)
         if sha256(data) != record.sha256:
             raise _error("an archive with another digest than its record", path)
         try:

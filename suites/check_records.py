@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
-from vlm_gauntlet.fixtures.files import sha256, write_atomically, writing
+from vlm_gauntlet.fixtures.files import read_plain, sha256, write_atomically, writing
 from vlm_gauntlet.fixtures.records import Name, Text
 from vlm_gauntlet.methods.registry import Method
 
@@ -60,7 +60,7 @@ def kept(folder: Path) -> tuple[Mapping[tuple[str, str], CheckRecord], list[Gaun
     for path in sorted((folder / FOLDER).glob("*.json")):
         try:
             with reading("a record of a check", path, expected="what `gauntlet check` writes", fix="check again"):
-                record = CheckRecord.model_validate_json(path.read_bytes())
+                record = CheckRecord.model_validate_json(read_plain(path))
         except GauntletError as error:
             broken.append(error)
             continue

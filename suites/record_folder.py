@@ -12,10 +12,11 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
-from vlm_gauntlet.fixtures.files import write_atomically, writing
+from vlm_gauntlet.fixtures.files import LARGEST, read_plain, write_atomically, writing
+from vlm_gauntlet.fixtures.parts import is_there
 
-LARGEST = 1 << 30
-"""Bytes of a file: what is larger is no record, and is not read into memory."""
+LONGEST_LOG = 16 * LARGEST
+"""Bytes of a partial log: it holds more of a batch than its record will."""
 BESIDE = ".verified.json"
 """End of the names of files that speak of a record and are none: see `suites/verification_records.py`."""
 
@@ -98,7 +99,7 @@ class RecordFolder(Generic[R, B]):
     def find(self, key: str) -> R | None:
         """The finished record of a key, if there is one."""
         path = self.folder / f"{key}.json"
-        return self.read(path) if path.is_file() else None
+        return self.read(path) if is_there(path) else None
 
     def outcomes(self) -> list[R]:
         """All finished records, sorted by cell id and key.
@@ -194,10 +195,10 @@ class RecordFolder(Generic[R, B]):
     def batches(self, key: str) -> list[B]:
         """Batches that a killed run finished. A line cut by the kill is dropped: that batch runs again."""
         path = self.partial(key)
-        if not path.is_file():
+        if not is_there(path):
             return []
         with reading("a partial log", path, expected="one batch a line", fix="remove the file and run again"):
-            lines = path.read_bytes().split(b"\n")
+            lines = read_plain(path, LONGEST_LOG).split(b"\n")
         whole, cut = lines[:-1], lines[-1]
         if cut:
             with self._writing(path):
@@ -220,9 +221,7 @@ class RecordFolder(Generic[R, B]):
         """
         fix = "move the file away and run again: only its cell is computed, all others stay"
         with reading(self.name, path, expected=f"a whole JSON outcome (`{self.schema}`)", fix=fix):
-            if (size := path.stat().st_size) > LARGEST:
-                raise ValueError(f"{size} bytes are more than any record has")
-            return self.record.model_validate_json(path.read_bytes(), strict=True)
+            return self.record.model_validate_json(read_plain(path), strict=True)
 
     def _writing(self, path: Path) -> AbstractContextManager[None]:
         return writing(path, fix="make room or choose another --outcomes; the same command goes on from there")

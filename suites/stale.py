@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from vlm_gauntlet.fixtures.files import read_plain
 from vlm_gauntlet.fixtures.records import Cell
 from vlm_gauntlet.methods.late_files import moved
 
@@ -19,7 +20,7 @@ def made_by_other_code(folder: Path, cells: Iterable[Cell]) -> int:
     count = 0
     for path in sorted(folder.glob("*.json")):
         try:
-            found = json.loads(path.read_bytes())["cell"]
+            found = json.loads(read_plain(path))["cell"]
             ours = wanted.get(_place(found))
             digests = (found["code_digest"], found["method_digest"], found.get("attack_digest", ""))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -35,7 +36,7 @@ def made_with_other_files(folder: Path, cells: Iterable[Cell]) -> dict[str, list
     for path in sorted((folder / REPLACED).glob("*.json")):
         if path.name.partition(".")[0] in keys:
             try:
-                files = json.loads(path.read_bytes())["provenance"]["files"]
+                files = json.loads(read_plain(path))["provenance"]["files"]
                 found[path.name] = sorted(Path(name).name for name in moved(files))
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
-from vlm_gauntlet.fixtures.files import write_atomically, writing
+from vlm_gauntlet.fixtures.files import read_plain, write_atomically, writing
+from vlm_gauntlet.fixtures.parts import is_there
 from vlm_gauntlet.fixtures.records import MOST_SAMPLES, Name, Seed, Text
 
 from .record_folder import BESIDE, Record, SetAside
@@ -93,7 +94,7 @@ def add(folder: Path, key: str, made: Verification) -> Path:
         GauntletError: the file cannot be read or written.
     """
     path = beside(folder, key)
-    earlier = _read(path, key).verifications if path.is_file() else ()
+    earlier = _read(path, key).verifications if is_there(path) else ()
     record = Verifications(key=key, verifications=(*earlier, made))
     with writing(path, fix="make room, or verify a copy of the outcome; --no-record writes nothing"):
         write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
@@ -103,7 +104,7 @@ def add(folder: Path, key: str, made: Verification) -> Path:
 def verifications(folder: Path, outcome: Record) -> tuple[tuple[Verification, ...], SetAside | None]:
     """Those of an outcome as it is now, and what is wrong with the file if something is."""
     path = beside(folder, outcome.key)
-    if not path.is_file():
+    if not is_there(path):
         return (), None
     try:
         found = _read(path, outcome.key).verifications
@@ -114,7 +115,7 @@ def verifications(folder: Path, outcome: Record) -> tuple[tuple[Verification, ..
 
 def _read(path: Path, key: str) -> Verifications:
     with reading("a record of verifications", path, expected="what `gauntlet verify` writes", fix=FIX):
-        found = Verifications.model_validate_json(path.read_bytes(), strict=True)
+        found = Verifications.model_validate_json(read_plain(path), strict=True)
         if found.key != key:
             raise ValueError(f"it speaks of {found.key}")
     return found

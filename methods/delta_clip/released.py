@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, reading
@@ -44,6 +45,15 @@ def fetched(backbone: str) -> Path:
         ) from error  # fmt: skip
 
 
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """Of a file that holds tensors alone; torch refuses anything else, in a dozen different types of error."""
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+    except Exception as error:
+        raise ValueError(f"{path.name}: {' '.join(str(error).split())[:200] or type(error).__name__}") from error
+
+
 def load_released(folder: Path, *, first_row_decides: bool = False) -> Backbone:
     """The model of a folder with configuration, weights and vocabulary, as they lie on the hub.
 
@@ -64,7 +74,7 @@ def load_released(folder: Path, *, first_row_decides: bool = False) -> Backbone:
         made = {**{key: value for key, value in model.items() if key != "custom_text"}, "text_cfg": text}
         towers = open_clip.CustomTextCLIP if model.get("custom_text") else open_clip.CLIP
         clip = towers(**made).float()
-        state = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+        state = _tensors(folder / WEIGHTS)
         fits = clip.load_state_dict(state, strict=False)
         vocabulary = (folder / VOCABULARY).read_text(encoding="utf-8").splitlines()
     missing = [name for name in fits.missing_keys if not name.endswith("attn_mask")]

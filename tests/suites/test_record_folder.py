@@ -83,9 +83,9 @@ def test_two_results_of_one_key_count_for_neither_reader(tmp_path: Path) -> None
 
 
 def test_what_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlm_gauntlet.suites.record_folder.LARGEST", 100)
+    monkeypatch.setattr("vlm_gauntlet.fixtures.files.LARGEST", 100)
     Journal(tmp_path).write(outcome("10"))
-    assert "more than any record has" in Journal(tmp_path).read_all()[1][0].reason
+    assert "more than any such file has" in Journal(tmp_path).read_all()[1][0].reason
 
 
 def test_retrieval_is_read_as_strictly(tmp_path: Path) -> None:
