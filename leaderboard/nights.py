@@ -123,7 +123,8 @@ def night(before: Sequence[Outcome], after: Sequence[Outcome], claims: Sequence[
 def _change(place: Place, before: Outcome | None, after: Outcome | None) -> Change:
     either = after or before
     assert either is not None
-    return Change(*place, before and robust(before), after and robust(after), either.key)
+    was, now = (None if one is None else robust(one) for one in (before, after))
+    return Change(*place, was, now, either.key)
 
 
 def _beyond(change: Change) -> bool:

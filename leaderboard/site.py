@@ -118,8 +118,8 @@ def build_site(
 
 def newest(evidence: Evidence) -> datetime:
     """When the newest outcome was made: pages tell no other time, so that the same outcomes give the same bytes."""
-    told = [o.provenance for o in (*evidence.sound, *evidence.unranked)] + [o.provenance for o in evidence.retrieval]
-    made = [provenance.made for provenance in told]
+    made = [o.provenance.made for o in (*evidence.sound, *evidence.unranked)]
+    made += [o.provenance.made for o in evidence.retrieval]
     return max((at if at.tzinfo else at.replace(tzinfo=UTC) for at in made), default=datetime.fromtimestamp(0, UTC))
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
-from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
+from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, reading
 from vlm_gauntlet.fixtures.files import read_weights
 from vlm_gauntlet.fixtures.packing import pack, unpack
 
