@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from vlm_gauntlet.methods.claims import claims
 
-from . import night
+from . import in_a_sentence as told
 from .chart import chart
 from .claimed import ClaimIndex
 from .controls import Control
@@ -51,8 +51,8 @@ def write_front_page(
         **shared, root="", index=ClaimIndex(known, judged),
         kinds=[(key, title, theirs) for key, title in KINDS if (theirs := [b for b in found if kind(b) == key])],
         controls=controls, rows=rows, drawing=_drawing(found),
-        ran=night.ran(found, len({o.key for row in rows for o in row.outcomes})), holds=night.holds(found, judged),
-        fell=night.fell(found), controls_told=night.failed(controls),
+        ran=told.ran(found, len({o.key for row in rows for o in row.outcomes})), holds=told.holds(found, judged),
+        fell=told.fell(found), controls_told=told.failed(controls),
     )  # fmt: skip
     (out / "index.html").write_text(text, encoding="utf-8")
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from vlm_gauntlet import fixtures
 from vlm_gauntlet.fixtures.errors import reading
 from vlm_gauntlet.methods.registry import methods
-from vlm_gauntlet.training.checkpoint import read_pins
+from vlm_gauntlet.training.pins import read_pins
 
 FILE = Path(next(iter(fixtures.__path__))) / "data" / "training_sets.toml"
 Setting = Literal["in-distribution", "other style", "zero-shot", "unknown"]

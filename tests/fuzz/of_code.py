@@ -30,8 +30,9 @@ from vlm_gauntlet.suites.findings.registry import measured
 from vlm_gauntlet.suites.migration import migrate
 from vlm_gauntlet.suites.mini_claims import read_mini_claims
 from vlm_gauntlet.suites.tiers import read_tier
-from vlm_gauntlet.training.checkpoint import load_checkpoint, read_pins
+from vlm_gauntlet.training.checkpoint import load_checkpoint
 from vlm_gauntlet.training.curve import LossCurve
+from vlm_gauntlet.training.pins import read_pins
 from vlm_gauntlet.training.recipe import read_recipe
 from vlm_gauntlet.training.state import State, read_state
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.leaderboard.controls import controls
-from vlm_gauntlet.leaderboard.night import failed, fell, holds, ran
+from vlm_gauntlet.leaderboard.in_a_sentence import failed, fell, holds, ran
 from vlm_gauntlet.leaderboard.overall import Board, boards, suites
 from vlm_gauntlet.leaderboard.rank_groups import all_remaining
 from vlm_gauntlet.leaderboard.rows import rows
