@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
-from vlm_gauntlet.fixtures.files import LARGEST, read_plain, write_atomically, writing
+from vlm_gauntlet.fixtures.files import LARGEST, read_plain, sync_names, write_atomically, writing
 from vlm_gauntlet.fixtures.parts import is_there
 
 LONGEST_LOG = 16 * LARGEST
@@ -188,9 +188,12 @@ class RecordFolder(Generic[R, B]):
         with self._writing(self.partial(key)):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.partial(key).open("ab") as file:
+                first = file.tell() == 0
                 file.write(result.model_dump_json().encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
+            if first:
+                sync_names(self.folder)
 
     def batches(self, key: str) -> list[B]:
         """Batches that a killed run finished. A line cut by the kill is dropped: that batch runs again."""

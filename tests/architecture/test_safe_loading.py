@@ -1,4 +1,7 @@
-"""Nothing is unpickled: weights come as safetensors, or through `torch.load(..., weights_only=True)`."""
+"""No data becomes code: weights come as safetensors, or through `torch.load(..., weights_only=True)`.
+
+Nothing is unpickled, evaluated, fetched as code from a hub, or handed to a shell.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -9,8 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = ("fixtures", "attacks", "training", "methods", "suites", "leaderboard", "cli", "tests")
 CODE = sorted(p.relative_to(ROOT) for room in ROOMS for p in (ROOT / room).rglob("*.py"))
-PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve"}
-WANTED = {"weights_only": True, "allow_pickle": False}
+PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal", "yaml", "jsonpickle"}
+WANTED = {"weights_only": True, "allow_pickle": False, "shell": False, "trust_remote_code": False}
+RUNNERS = {"eval", "exec", "compile"}  # as plain names: `model.eval()` and `re.compile()` are others
+CALLS = ("os.system", "os.popen", "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter", "hub.load",
+         "subprocess.getoutput", "subprocess.getstatusoutput", "shutil.unpack_archive", "runpy.run_path")  # fmt: skip
 
 
 def unsafe(source: str) -> list[str]:
@@ -22,16 +28,19 @@ def _phrases(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (f"import {a.name}" for a in node.names if a.name.partition(".")[0] in PICKLERS)
     elif isinstance(node, ast.ImportFrom) and node.module:
-        stem = node.module.partition(".")[0]
-        if stem in PICKLERS or (stem in {"torch", "numpy"} and any(a.name == "load" for a in node.names)):
+        stem, names = node.module.partition(".")[0], {a.name for a in node.names}
+        hidden = {"torch": {"load", "hub"}, "numpy": {"load"}, "os": {"system", "popen"}}.get(stem, set())
+        if stem in PICKLERS or names & hidden or node.module.startswith("torch.hub"):
             yield f"from {node.module} import ..."
     elif isinstance(node, ast.Call):
         called = ast.unparse(node.func)
         given = {k.arg: k.value for k in node.keywords}
         if called == "torch.load" and "weights_only" not in given:
             yield "torch.load without weights_only"
-        if called.endswith(".read_pickle"):
+        if called.endswith(".read_pickle") or called in RUNNERS or called in CALLS:
             yield called
+        if called.endswith(".extractall") and "filter" not in given and "wheel" not in called:
+            yield f"{called} without a filter"  # of zip files zipfile itself drops what leads outside
         for name, wanted in WANTED.items():
             if name in given and not (isinstance(given[name], ast.Constant) and given[name].value is wanted):
                 yield f"{called}({name}={ast.unparse(given[name])})"
@@ -62,6 +71,21 @@ def test_no_product_writes_a_pickle() -> None:
         "frame = pd.read_pickle(f)",
         "np.load(f, allow_pickle = True)",
         "open_clip.create_model(name, weights_only=trusted)",
+        "import yaml",
+        "from marshal import loads",
+        "model = torch.hub.load('owner/name', 'model')",
+        "from torch import hub",
+        "from torch.hub import load",
+        "torch.jit.load(path)",
+        "eval(card['step'])",
+        "exec(text)",
+        "compile(text, name, 'exec')",
+        "os.system(command)",
+        "from os import system",
+        "subprocess.run(command, shell=True)",
+        "subprocess.run(command, shell=asked)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "tar.extractall(target)",
     ],
 )
 def test_unsafe_loading_is_caught(line: str) -> None:
@@ -70,3 +94,4 @@ def test_unsafe_loading_is_caught(line: str) -> None:
 
 def test_safe_loading_is_not() -> None:
     assert unsafe("torch.load(\n    path,\n    weights_only=True)\nnp.load(f, allow_pickle=False)\nimport json") == []
+    assert unsafe("model.eval()\nre.compile(p)\nsubprocess.run([a, b])\nt.extractall(to, filter='data')") == []

@@ -1,6 +1,7 @@
 """What is on disk after a power cut: a file is synced whole before its name says that it is there."""
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from ..leaderboard.factory import outcome
 Event = tuple[str, int]
 
 
+NAMES = ("fsync", -1)
+"""A sync of a folder: the names in it are on disk."""
+
+
+def _size(handle: int) -> int:
+    state = os.fstat(handle)
+    return -1 if stat.S_ISDIR(state.st_mode) else state.st_size
+
+
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     """Each sync and each rename, with the size that the file has at that moment: what is not flushed does not count."""
@@ -24,7 +34,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
         kept = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *a, **k: (seen.append((name, size(*a))), kept(*a, **k))[1])
 
-    told("fsync", lambda handle: os.fstat(handle if isinstance(handle, int) else handle.fileno()).st_size)
+    told("fsync", _size)
     told("replace", lambda source, target: Path(source).stat().st_size)
     return seen
 
@@ -38,7 +48,7 @@ def batch(name: str) -> BatchResult:
 @pytest.mark.parametrize("data", [b"a few bytes", b"x" * 3_000_000])
 def test_a_file_is_synced_whole_and_then_renamed(data: bytes, tmp_path: Path, events: list[Event]) -> None:
     write_atomically(tmp_path / "file", data)
-    assert events == [("fsync", len(data)), ("replace", len(data))]
+    assert events == [("fsync", len(data)), ("replace", len(data)), NAMES]
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
@@ -47,7 +57,7 @@ def test_a_batch_is_synced_whole_before_the_next_begins(tmp_path: Path, events: 
     for name in ("a", "b"):
         journal.append("k", batch(name))
         sizes.append(journal.partial("k").stat().st_size)
-    assert events == [("fsync", sizes[0]), ("fsync", sizes[1])] and 0 < sizes[0] < sizes[1]
+    assert events == [("fsync", sizes[0]), NAMES, ("fsync", sizes[1])] and 0 < sizes[0] < sizes[1]
     assert journal.batches("k") == [batch("a"), batch("b")]
 
 
@@ -69,7 +79,8 @@ def test_batches_go_only_when_their_outcome_is_in_its_place(
     assert journal.find(done.key) is None and journal.batches(done.key) == [batch("a")]
     monkeypatch.setattr(os, "replace", kept)
     journal.write(done)
-    assert [name for name, _ in events] == ["fsync", "fsync", "replace"] and events[-1][1] == events[-2][1]
+    assert [name for name, _ in events] == ["fsync", "fsync", "replace", "fsync"]
+    assert events[-2][1] == events[-3][1] and events[-1] == NAMES
     assert journal.find(done.key) == done and not journal.partial(done.key).exists()
 
 
