@@ -64,7 +64,7 @@ def test_every_eval_ever_names_each_cell_and_its_file() -> None:
 
 
 def test_the_best_that_ranks_is_bold_and_the_masked_bears_a_dagger() -> None:
-    masked = outcome("1111", method="rn", indicators=[fired("dead-gradient")])
+    masked = outcome("1100", method="rn", indicators=[fired("dead-gradient")])
     lines = to_latex(rows([outcome("1100"), outcome("1000", method="fare+x=\ue000"), masked])).splitlines()
     bold = [line for line in lines if r"\textbf{" in line]
     assert len(bold) == 1 and bold[0].lstrip().startswith("tecoa") and r"\textbf{50.0" in bold[0]
