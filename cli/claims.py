@@ -125,6 +125,38 @@ def verdicts(
     _exit_if_incomplete([*left_out(*kinds, own=True), *unable])
 
 
+@app.command()
+def blocked(source: Pick = None, method: Pick = None, as_json: Json = False) -> None:
+    """What keeps claims from being checked, whatever is run: fields that sources leave open, samples not counted, ...
+
+    Several things may block one claim; `alone` counts those that nothing else blocks.
+
+    Examples:
+
+      gauntlet claims blocked
+
+      gauntlet claims blocked --source ttc --json
+    """
+    from vlm_gauntlet.leaderboard.blocked import blocked as groups_of
+    from vlm_gauntlet.leaderboard.blocked import blockers
+
+    chosen = _chosen(source, method)
+    groups = groups_of(chosen)
+    if as_json:
+        typer.echo(json.dumps([asdict(group) for group in groups], indent=1, ensure_ascii=False))
+    else:
+
+        def most(found: "tuple[tuple[str, int], ...]") -> str:
+            return ", ".join(f"{name} {n}" for name, n in found[:3]) + (", ..." if len(found) > 3 else "")
+
+        rows = [[g.blocker, len(g.claims), len(g.alone), most(g.sources), g.lift] for g in groups]
+        if rows:
+            table(rows, ["blocked by", "claims", "alone", "sources", "what lifts it"])
+        free = sum(not blockers(claim) for claim in chosen)
+        typer.echo(f"{len(chosen) - free} of {len(chosen)} claims are blocked; {free} wait for an outcome alone")
+    _exit_if_incomplete(left_out(*CLAIMS, own=True))
+
+
 def _sound(folder: Path) -> "Sequence[Outcome]":
     """The outcomes that data and code here may have made; the others are named with the reason, and not taken."""
     from vlm_gauntlet.leaderboard.evidence import gather
