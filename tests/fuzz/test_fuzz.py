@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.packing import unpack
 
 from .mutations import as_bytes
 from .run import fuzz
@@ -33,3 +35,9 @@ def test_a_parser_that_crashes_is_found_out() -> None:
 
     with pytest.raises(ValueError, match="invalid literal"):
         fuzz(Target("careless", [b"12,13"], as_bytes, careless), 300, again=True)
+
+
+@pytest.mark.parametrize("scales", [1, 3, 4])
+def test_a_matrix_takes_one_scale_a_row(scales: int) -> None:
+    with pytest.raises(ValueError, match="scales"):
+        unpack({"m.int8": torch.ones(2, 3, dtype=torch.int8), "m.scale": torch.ones(scales)})
