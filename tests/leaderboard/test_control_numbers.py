@@ -93,7 +93,14 @@ def test_a_mean_wants_all_sets_and_both_samples_chance(share: float, word: str) 
 
 
 def test_the_page_says_what_was_not_run_and_what_does_not_hold(tmp_path: Path) -> None:
-    shared = {"made": "today", "count": 1, "retrieval": 0, "left_out": [], "evidence": Evidence(sound=[])}
+    shared = {
+        "made": "today",
+        "count": 1,
+        "retrieval": 0,
+        "left_out": [],
+        "nights": False,
+        "evidence": Evidence(sound=[]),
+    }
     write_controls_page(environment(), shared, [planted(ONE, "cifar10", 0.5)], tmp_path)
     text = (tmp_path / "controls.html").read_text()
     assert "Now: <strong>does not hold</strong>" in text and "gauntlet run --method fare+released=eps1" in text

@@ -10,7 +10,7 @@ from vlm_gauntlet.leaderboard.rows import rows
 from vlm_gauntlet.leaderboard.site import build_site
 from vlm_gauntlet.leaderboard.training_sets import setting, trained_on, training_sets
 from vlm_gauntlet.leaderboard.transfer_page import tables
-from vlm_gauntlet.methods.discovery import HERE as METHODS
+from vlm_gauntlet.methods.listed import HERE as METHODS
 from vlm_gauntlet.training.pins import read_pins
 
 from .factory import outcome

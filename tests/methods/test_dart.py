@@ -20,7 +20,7 @@ from vlm_gauntlet.methods.dart import domains as rooms
 from vlm_gauntlet.methods.dart import train as trainer
 from vlm_gauntlet.methods.dart.losses import distilled, shift
 from vlm_gauntlet.methods.dart.train import TEACHER, DARTTraining
-from vlm_gauntlet.methods.discovery import HERE as METHODS
+from vlm_gauntlet.methods.listed import HERE as METHODS
 from vlm_gauntlet.suites.tiers import tier
 from vlm_gauntlet.training.job import TrainingJob
 from vlm_gauntlet.training.miniclip.corpus import Corpus

@@ -10,7 +10,7 @@ from vlm_gauntlet.cli.train_all import trainable
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.files import write_atomically
-from vlm_gauntlet.methods.discovery import HERE as METHODS
+from vlm_gauntlet.methods.listed import HERE as METHODS
 from vlm_gauntlet.methods.registry import method
 from vlm_gauntlet.training.checkpoint import load_checkpoint, packed_difference
 from vlm_gauntlet.training.job import TrainingJob

@@ -14,7 +14,7 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.prompts import PromptSet
 from vlm_gauntlet.methods.delta_clip.train import DeltaTraining
-from vlm_gauntlet.methods.discovery import HERE as METHODS
+from vlm_gauntlet.methods.listed import HERE as METHODS
 from vlm_gauntlet.training import job as jobs
 from vlm_gauntlet.training.curve import LossCurve
 from vlm_gauntlet.training.job import TrainingJob
