@@ -47,8 +47,9 @@ board: $(STAMP)
 health: $(STAMP)
 	$(BIN)/gauntlet health $(BOARD)
 
+# Three workers on two processors: many a test waits for a process of its own.
 test: $(STAMP)
-	$(BIN)/python -m pytest tests/
+	$(BIN)/python -m pytest tests/ -n 3
 
 # The numeric tests and the fast tier's cells with the kernels of other processors; LIMIT samples of each cell.
 processors: $(STAMP)

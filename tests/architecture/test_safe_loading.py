@@ -12,10 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = ("fixtures", "attacks", "training", "methods", "suites", "leaderboard", "cli", "tests")
 CODE = sorted(p.relative_to(ROOT) for room in ROOMS for p in (ROOT / room).rglob("*.py"))
-PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal", "yaml", "jsonpickle"}
+PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal", "jsonpickle"}
 WANTED = {"weights_only": True, "allow_pickle": False, "shell": False, "trust_remote_code": False}
 RUNNERS = {"eval", "exec", "compile"}  # as plain names: `model.eval()` and `re.compile()` are others
-CALLS = ("os.system", "os.popen", "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter", "hub.load",
+DOWNLOADS = {"download_url_to_file"}  # of torch.hub: bytes, and no code
+CALLS = ("yaml.load", "yaml.full_load", "yaml.unsafe_load", "os.system", "os.popen", "torch.hub.load", "torch.jit.load",
+         "torch.package.PackageImporter", "hub.load",
          "subprocess.getoutput", "subprocess.getstatusoutput", "shutil.unpack_archive", "runpy.run_path")  # fmt: skip
 
 
@@ -30,7 +32,9 @@ def _phrases(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.ImportFrom) and node.module:
         stem, names = node.module.partition(".")[0], {a.name for a in node.names}
         hidden = {"torch": {"load", "hub"}, "numpy": {"load"}, "os": {"system", "popen"}}.get(stem, set())
-        if stem in PICKLERS or names & hidden or node.module.startswith("torch.hub"):
+        if node.module.startswith("torch.hub"):
+            hidden = names - DOWNLOADS
+        if stem in PICKLERS or names & hidden:
             yield f"from {node.module} import ..."
     elif isinstance(node, ast.Call):
         called = ast.unparse(node.func)
@@ -71,7 +75,7 @@ def test_no_product_writes_a_pickle() -> None:
         "frame = pd.read_pickle(f)",
         "np.load(f, allow_pickle = True)",
         "open_clip.create_model(name, weights_only=trusted)",
-        "import yaml",
+        "yaml.load(text, yaml.Loader)",
         "from marshal import loads",
         "model = torch.hub.load('owner/name', 'model')",
         "from torch import hub",

@@ -33,6 +33,8 @@ KINDS = (
     "series.html", "findings.html", "cheating.html", "retrieval.html", "papers/ttc/table-1.html", "reproduction.html",
 )  # fmt: skip
 
+COLOURED = ("index.html", "methods/ttc.html", "papers/ttc/table-1.html", "reproduction.html")  # every colour there is
+
 
 def leaderboard() -> list[Any]:
     made = []
@@ -206,7 +208,7 @@ def test_axe_finds_nothing(browser: Any, site: Path, scheme: str) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     shown, axe, found = context.new_page(), Axe(), {}
     rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {}
-    for kind in KINDS:
+    for kind in COLOURED if scheme == "dark" else KINDS:
         shown.goto((site / kind).as_uri())
         shown.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         for broken in axe.run(shown, options=rules).response["violations"]:

@@ -145,11 +145,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "[vlm_gauntlet.methods]\ngood = installed_good:Mine\nbad = installed_bad:Mine\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    for cached in (registry.parts, parts, card_of):
+    for cached in (registry.parts, listed.parts, parts, card_of):
         cached.cache_clear()
     yield tmp_path
     monkeypatch.undo()
-    for cached in (registry.parts, parts, card_of):
+    for cached in (registry.parts, listed.parts, parts, card_of):
         cached.cache_clear()
 
 
