@@ -1,18 +1,13 @@
 """How many samples and classes a test set has, as far as that is written down or lies here."""
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
-from vlm_gauntlet import fixtures
 from vlm_gauntlet.fixtures.datasets import datasets
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.natural_sets import natural_sets
 
-PINNED = Path(next(iter(fixtures.__path__))) / "data" / "natural_sets.toml"
 MANY = 1000  # classes of a set of which nothing is known: enough for nine targets
-
-
 SURELY = 1000  # samples that a test set of unknown size is taken to have
 
 
@@ -50,6 +45,5 @@ def size_of(name: str) -> Size:
 @cache
 def pinned_size(name: str) -> Size:
     """The size that is written down with the code, whatever lies here."""
-    pins = tomllib.loads(PINNED.read_text(encoding="utf-8")) if PINNED.is_file() else {}
-    pinned = pins.get(name, {})
-    return Size(pinned.get("samples"), pinned.get("classes", MANY))
+    known = natural_sets().get(name)
+    return Size(known.samples, known.classes or MANY) if known else Size(None, MANY)
