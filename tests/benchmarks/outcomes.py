@@ -17,7 +17,7 @@ from pathlib import Path
 from vlm_gauntlet.attacks.protocols import protocol
 from vlm_gauntlet.attacks.registry import build
 from vlm_gauntlet.fixtures.datasets import datasets
-from vlm_gauntlet.fixtures.download import dataset_origins
+from vlm_gauntlet.fixtures.natural_sets import natural_sets
 from vlm_gauntlet.fixtures.records import Cell, Cost, Outcome, Provenance, Sample
 from vlm_gauntlet.methods.registry import methods
 from vlm_gauntlet.suites.batch import confirming_draws
@@ -37,7 +37,7 @@ SETS = 16
 
 def cells(count: int) -> Iterator[tuple[str, str, str, str, int]]:
     """Method, backbone, data set, protocol and seed of so many cells: whole rows, the methods first."""
-    sets = sorted(dataset_origins().keys() - datasets().keys())[:SETS]
+    sets = sorted(natural_sets().keys() - datasets().keys())[:SETS]
     asked = product(range(99), BACKBONES, sets, sorted(methods()), PROTOCOLS)
     yield from islice(((m, b, d, p, s) for s, b, d, m, p in asked), count)
 
