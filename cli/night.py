@@ -65,6 +65,9 @@ def night(
         outcomes=outcomes, passes=passes, backward=1.0, calibrate=calibrate, device=device, claims=claims,
         trained=trained,
     )  # fmt: skip
+    made, absent = made.here()
+    if absent:
+        typer.echo(f"left out: data sets that are not here: {', '.join(absent)} (gauntlet data get NAME)")
     choice = made.chosen(seconds)
     tell_choice(made, choice, seconds)
     by_key = {key_of(cell): cell for cell in made.cells}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vlm_gauntlet.fixtures.datasets import is_reachable
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.claims import Claim
@@ -33,7 +34,8 @@ class NightPlan:
         rate: of the device.
         questions: what the cells settle.
         blocked: claim id -> why no cell settles it.
-        lacking: keys of cells whose method has no checkpoint for the backbone: they are counted and never chosen.
+        lacking: keys of cells whose method has no checkpoint for the backbone, or (`here`) whose data set is not on
+            this machine: they are counted and never chosen.
         families: claim id -> its source and reported protocol.
     """
 
@@ -67,6 +69,12 @@ class NightPlan:
     def runnable_hours(self) -> float:
         """The same of those that can run here."""
         return sum(self.seconds.values()) / 3600
+
+    def here(self) -> "tuple[NightPlan, tuple[str, ...]]":
+        """The plan of what can run on this machine, and the data sets that are missing for the rest."""
+        absent = {cell.dataset_name for cell in self.cells if not is_reachable(cell.dataset_name)}
+        without = frozenset(key_of(cell) for cell in self.cells if cell.dataset_name in absent)
+        return replace(self, lacking=self.lacking | without), tuple(sorted(absent))
 
     def chosen(self, budget: float) -> Choice:
         """What so many seconds on one device settle."""
