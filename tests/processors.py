@@ -4,8 +4,8 @@ Torch and oneDNN choose their kernels by instruction set, and each sums in anoth
 processor has, but for its own, with which `make fast` runs, this runs every cell of the fast tier on its first samples,
 and under the oldest (with `--all-tests` under each) the tests that compute. It compares each outcome bit with the
 frozen one: `0 of 960 outcome bits of 100 cells moved under avx2`. A moved bit is always printed, with the margin by
-which the sample is right or wrong now (true logit minus the best other, as a share of the logits' range). A defence that
-couples the samples of a batch is compared on whole batches, of the cheap protocols.
+which the sample is right or wrong now (true logit minus the best other, as a share of the logits' range). A defence
+that couples the samples of a batch is compared on whole batches, of the cheap protocols.
 
 Exit status: 0 where all tests pass and every moved bit is a near-tie (a margin below `NEAR`): there the frozen bit
 itself stands on rounding, and nobody's code is wrong. 1 where a test fails, where a bit moved by more, or where no cell
