@@ -4,24 +4,21 @@ The backbone is the model that they were tuned from. The file's digest is in the
 """
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
-from torch import Tensor
-
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.checkpoints import digest_of_file, read_state, with_state
-from vlm_gauntlet.fixtures.prompts import PromptSet
 
 from .base import Defence
 from .card import Card, Cost
+from .tuned import TunedDefence
 
 PREFIX = "checkpoint:"
 
 
-class OfFile(Defence):
+class OfFile(TunedDefence):
     """Zero-shot classification with the weights of a file, in any form that `fixtures/checkpoints.py` reads.
 
     Attributes:
@@ -38,23 +35,10 @@ class OfFile(Defence):
     )  # fmt: skip
     file: ClassVar[Path]
 
-    def __init__(self, backbone: Backbone, deviations: Mapping[str, str] | None = None) -> None:
-        super().__init__(backbone, deviations)
+    def tuned_from(self, backbone: Backbone) -> Backbone:
+        """See TunedDefence."""
         tower, rest = read_state(self.file)
-        self.robust = with_state(backbone, tower, rest, self.file)
-
-    @property
-    def tuned_backbone(self) -> Backbone:
-        """See Defence."""
-        return self.robust
-
-    def forward(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """See Defence."""
-        return self.robust(images, prompts)
-
-    def surrogate(self, images: Tensor, prompts: PromptSet) -> Tensor:
-        """Smooth and deterministic: the attacker needs nothing better than the model itself."""
-        return self.forward(images, prompts)
+        return with_state(backbone, tower, rest, self.file)
 
 
 def of_file(address: str) -> tuple[str, type[Defence]]:

@@ -1,7 +1,7 @@
 """Runs many cells, one after the other: whatever happens to one, the others run, and what became of each is told."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +63,7 @@ def run_cells(
         clock: in seconds.
     """
     start, ends, stopped = clock(), [], ""
+    there = {path.name for path in journal.folder.glob("*.json")} if journal.folder.is_dir() else set[str]()
     for cell in cells:
         if not stopped and seconds is not None and clock() - start >= seconds:
             stopped = "the time was over"
@@ -71,7 +72,7 @@ def run_cells(
         else:
             begun = clock()
             try:
-                end = _one(cell, journal, maker, archive, progress)
+                end = _one(cell, journal, maker, archive, progress, there)
             except KeyboardInterrupt:
                 stopped = "stopped by hand; the same command goes on from the batch in flight"
                 end = CellEnd(key_of(cell), "not reached", stopped)
@@ -82,9 +83,13 @@ def run_cells(
 
 
 def _one(
-    cell: CellPlan, journal: Journal, maker: Maker, archive: bool, progress: Callable[[int, int], None] | None
+    cell: CellPlan,
+    journal: Journal,
+    maker: Maker,
+    archive: bool,
+    progress: Callable[[int, int], None] | None,
+    there: Set[str],
 ) -> CellEnd:
-    begun = {path.name for path in journal.folder.glob("*.json")} if journal.folder.is_dir() else set()
     keeper = Archive(journal.folder) if archive and holds_images(cell.protocol) else None
     try:
         outcome = run_cell(cell, journal, progress=progress, keeper=keeper, maker=maker)
@@ -93,4 +98,4 @@ def _one(
     except Exception as error:  # the code of a defence may raise anything
         wrong = failure(error)
         return CellEnd(key_of(cell), "failed", f"{wrong.came} ({wrong.where}); {wrong.fix}")
-    return CellEnd(key_of(cell), "taken" if f"{outcome.key}.json" in begun else "ran", outcome=outcome)
+    return CellEnd(key_of(cell), "taken" if f"{outcome.key}.json" in there else "ran", outcome=outcome)
