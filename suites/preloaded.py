@@ -6,6 +6,7 @@ Heavy packages are imported lazily elsewhere, so that a list of methods need not
 import open_clip as open_clip
 
 from vlm_gauntlet.attacks.registry import attacks
+from vlm_gauntlet.fixtures.backbones import tokenizer
 from vlm_gauntlet.methods.registry import methods
 
 from . import attacking as attacking
@@ -13,4 +14,5 @@ from . import described as described
 from . import known_here as known_here
 from . import witness as witness
 
-FOUND = (methods(), attacks())
+CONTEXTS = (32, 77)  # of the embedded backbones
+FOUND = (methods(), attacks(), [tokenizer(context) for context in CONTEXTS])
