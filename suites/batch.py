@@ -4,8 +4,9 @@ The attack goes through the defence in this process; who scores is a `Scorer`, i
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,7 +31,9 @@ from vlm_gauntlet.methods.victims import BoundDefence, Recorder
 from .journal import BatchResult
 from .metered import metered
 from .replay import gap, regrouped, replayed, replayed_draws, secret_keys
-from .scoring import InProcess, Rearranged, Scorer
+from .scoring import Answers, InProcess, Rearranged, Scorer
+
+Ask = Callable[[], Answers]
 
 NOT_REPLAYED = ("unrolled", "relaxed")  # their logits need not be `forward`'s, which is asked again
 CONFIRMING = 30  # draws that the choice of the worst attack never sees
@@ -223,8 +226,16 @@ def attack_batch(evaluation: Evaluation, batch: Batch) -> Made:
     )  # fmt: skip
 
 
-def score_batch(asked: Asked, batch: Batch, made: Made, scorer: Scorer) -> BatchResult:
-    """Scores what the attack made, then the clean images, and asks again what the attack was answered."""
+def score_batch(
+    asked: Asked, batch: Batch, made: Made, scorer: Scorer, once: Callable[[Ask], Answers] | None = None
+) -> BatchResult:
+    """Scores what the attack made, then the clean images, and asks again what the attack was answered.
+
+    Args:
+        asked, batch, made: how, of which samples, after which attack.
+        scorer: who asks the defence.
+        once: given the question about the clean images, its answer; default: it is asked.
+    """
     draws, prompts = asked.draws, asked.prompts
     images, labels = batch.images.to(asked.device), batch.labels.to(asked.device)
     changed = made.images is not None or made.prompts is not None
@@ -239,7 +250,8 @@ def score_batch(asked: Asked, batch: Batch, made: Made, scorer: Scorer) -> Batch
         right = (found.classes == labels).long()
         attacked, logits = right[:draws].sum(0), found.logits
         fresh = right[draws:].sum(0) if asked.confirming else None
-    answer = shuffled.score(images, prompts, keys, calls)  # last: the clean image's answer could be remembered
+    ask = partial(shuffled.score, images, prompts, keys, calls)
+    answer = once(ask) if once else ask()  # last: the clean image's answer could be remembered
     clean = (answer.classes == labels).long().sum(0)
     telemetry = dict(made.telemetry)
     if not changed:

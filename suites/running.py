@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,7 @@ from vlm_gauntlet.methods.late_files import joined
 from .attacking import OUTSIDE, Attacker, Elsewhere, Here
 from .batch import score_batch
 from .cells import CellPlan
+from .clean_answers import CleanAnswers
 from .device_record import device_name, system_of
 from .halving import Done, within_memory
 from .indicators import indicators_of
@@ -52,6 +54,7 @@ def run_cell(
     keeper: Keeper | None = None,
     maker: Maker | None = None,
     wait: bool = True,
+    clean: CleanAnswers | None = None,
 ) -> Outcome:
     """Runs a cell, or takes it from the journal.
 
@@ -63,6 +66,7 @@ def run_cell(
         keeper: who keeps the attacked images; default: nobody.
         maker: who says to run it; default: what the environment says.
         wait: until another process has run it, where one does.
+        clean: the clean answers of the cells before, of the same run; default: each cell asks for itself.
 
     Raises:
         BusyError: another process runs it, and the caller does not want to wait.
@@ -72,7 +76,7 @@ def run_cell(
     with attacker(plan) as attacking:
         key = attacking.cell.key
         with journal.lock(key, wait=wait):
-            return journal.find(key) or _run(plan, attacking, journal, progress, command, keeper, maker)
+            return journal.find(key) or _run(plan, attacking, journal, progress, command, keeper, maker, clean)
 
 
 def attacker(plan: CellPlan) -> AbstractContextManager[Attacker]:
@@ -94,9 +98,11 @@ def _run(
     command: str,
     keeper: Keeper | None,
     maker: Maker,
+    clean: CleanAnswers | None,
 ) -> Outcome:
     cell = attacking.cell
     done = journal.batches(cell.key)
+    shared = None if plan.method.outside else clean
     with ExitStack() as stack:
         scorer: Scorer | None = None
 
@@ -105,7 +111,8 @@ def _run(
             scorer = scorer or stack.enter_context(witness(plan, cell))
             try:
                 made = attacking.attack(part)
-                result = score_batch(attacking.asked, part, made, scorer)
+                once = None if shared is None else partial(shared.once, cell, attacking.asked, part)
+                result = score_batch(attacking.asked, part, made, scorer, once)
             except GauntletError:  # who answers from another process has ended it
                 scorer = None
                 raise

@@ -6,15 +6,24 @@ import pytest
 
 from vlm_gauntlet.fixtures.errors import UnavailableError
 from vlm_gauntlet.suites.cells import CellPlan
+from vlm_gauntlet.suites.clean_answers import CleanAnswers
 from vlm_gauntlet.suites.device_record import properties
 from vlm_gauntlet.suites.indicators import BROKEN_ATTACK
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.running import run_cell
 
 
-def test_cell(cell_plan: CellPlan, journal: Journal, record_property: Callable[[str, object], None]) -> None:
+@pytest.fixture(scope="session")
+def clean() -> CleanAnswers:
+    """What this session's cells share."""
+    return CleanAnswers()
+
+
+def test_cell(
+    cell_plan: CellPlan, journal: Journal, clean: CleanAnswers, record_property: Callable[[str, object], None]
+) -> None:
     try:
-        outcome = run_cell(cell_plan, journal)
+        outcome = run_cell(cell_plan, journal, clean=clean)
     except UnavailableError as missing:
         pytest.skip(f"not run: {missing}")
     for name, value in properties(outcome).items():
