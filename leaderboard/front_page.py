@@ -13,6 +13,7 @@ from .chart import chart
 from .claimed import ClaimIndex
 from .controls import Control
 from .formatting import file_name, threat_words
+from .nights import Night
 from .overall import Board
 from .rows import Row
 from .verdicts import Verdict
@@ -37,6 +38,7 @@ def write_front_page(
     controls: Sequence[Control],
     judged: Mapping[str, Verdict],
     out: Path,
+    changed: Night | None = None,
 ) -> None:
     """Writes `index.html` and the script of all pages into a site.
 
@@ -45,6 +47,7 @@ def write_front_page(
         found, controls: of these rows.
         judged: verdict of every claim.
         out: the site's folder.
+        changed: since the night before, where there is one.
     """
     known = claims()
     text = pages.get_template("index.html.j2").render(
@@ -52,7 +55,8 @@ def write_front_page(
         kinds=[(key, title, theirs) for key, title in KINDS if (theirs := [b for b in found if kind(b) == key])],
         controls=controls, rows=rows, drawing=_drawing(found),
         ran=told.ran(found, len({o.key for row in rows for o in row.outcomes})), holds=told.holds(found, judged),
-        fell=told.fell(found), controls_told=told.failed(controls),
+        left=told.left_of_t0(found),
+        fell=None if changed is None else told.fell(changed), controls_told=told.failed(controls),
     )  # fmt: skip
     (out / "index.html").write_text(text, encoding="utf-8")
 

@@ -1,10 +1,11 @@
-"""The night in one sentence: what ran, what holds, what fell."""
+"""The night in one sentence: what ran, what holds, what fell since the night before, what is left of T0."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from .controls import Control
 from .formatting import percent
+from .nights import Night, named
 from .overall import Board, Overall
 from .table import label
 from .verdicts import Verdict
@@ -38,8 +39,8 @@ def holds(found: Sequence[Board], judged: Mapping[str, Verdict]) -> str:
     return f"{told}; {ranked} of {_plural(len(lines), 'row')} rank"
 
 
-def fell(found: Sequence[Board]) -> tuple[str, Overall] | None:
-    """Who loses most to an attacker who knows the defence, against the transferred attack that papers report."""
+def left_of_t0(found: Sequence[Board]) -> tuple[str, Overall] | None:
+    """Of whom an attacker who knows the defence leaves least, against the transferred attack that papers report."""
     known = [
         (line.t0.value - line.worst.value, line)
         for board in found
@@ -49,7 +50,22 @@ def fell(found: Sequence[Board]) -> tuple[str, Overall] | None:
     drop, line = max(known, key=lambda pair: (pair[0], pair[1].first.method), default=(0.0, None))
     if line is None or drop <= 0 or not line.t0 or not line.worst:
         return None
-    return f"{label(line.first)} falls furthest, from {percent(line.t0.value)} to {percent(line.worst.value)}", line
+    return f"{label(line.first)} keeps {percent(line.worst.value)} of {percent(line.t0.value)}", line
+
+
+def fell(changed: Night) -> str:
+    """Which cell lost most since the night before, of those that moved beyond their intervals; empty where none did."""
+    lost = [
+        (one.before.value - one.after.value, one)
+        for one in changed.changed
+        if one.before and one.after and one.after.value < one.before.value
+    ]
+    if not lost:
+        return ""
+    _, worst = max(lost, key=lambda pair: (pair[0], pair[1].cell, pair[1].seed))
+    assert worst.before and worst.after
+    others = f", and {_plural(len(lost) - 1, 'more cell')}" if len(lost) > 1 else ""
+    return f"{named(worst)} from {percent(worst.before.value)} to {percent(worst.after.value)}{others}"
 
 
 def failed(controls: Sequence[Control]) -> str:

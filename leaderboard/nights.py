@@ -81,6 +81,11 @@ class Night:
         return f"{', '.join(told) or 'nothing is another'}; {self.same} the same"
 
 
+def named(change: Change) -> str:
+    """The cell, with its seed where that is not 0."""
+    return change.cell + (f", seed {change.seed}" if change.seed else "")
+
+
 def newest_of(outcomes: Sequence[Outcome]) -> dict[Place, Outcome]:
     """The newest outcome of each cell id and seed, sorted."""
     found: dict[Place, Outcome] = {}

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as xml
 
 from jinja2 import Environment
 
-from .nights import Change, Night
+from .nights import Change, Night, named
 
 ATOM = "http://www.w3.org/2005/Atom"
 SHOWN = 200  # lines of a table; the feed and the summary have fewer
@@ -46,15 +46,11 @@ def to_markdown(found: Night) -> str:
 
 def _line(change: Change) -> str:
     before, after = change.words.split(" → ")
-    return f"| {_plain(_named(change))} | {before} | {after} |"
+    return f"| {_plain(named(change))} | {before} | {after} |"
 
 
 def _cut(count: int) -> list[str]:
     return [f"| and {count - TOLD} more |"] if count > TOLD else []
-
-
-def _named(change: Change) -> str:
-    return change.cell + (f", seed {change.seed}" if change.seed else "")
 
 
 def _plain(text: str) -> str:
@@ -75,7 +71,7 @@ def to_atom(found: Night) -> str:
     _add(feed, "link", "", rel="alternate", href="nights.html")
     entries = [(f"Night of {at[:10]}: {found.sentence}", found.sentence)]
     entries += [(f"{flip.claim}: {flip.before} → {flip.after}", flip.reason) for flip in found.flips[:SHOWN]]
-    entries += [(f"{_named(change)}: {change.words}", change.words) for change in found.changed[:SHOWN]]
+    entries += [(f"{named(change)}: {change.words}", change.words) for change in found.changed[:SHOWN]]
     for title, text in entries:
         entry = _add(feed, "entry", "")
         _add(entry, "id", f"urn:uuid:{uuid5(NAMESPACE_URL, f'vlm-gauntlet/nights/{at}/{title}')}")

@@ -186,7 +186,8 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
                "all_methods": sorted(by_method), "all_datasets": sorted(by_dataset)}  # fmt: skip
     judged = verdicts(claims(), evidence.sound)
     lines, known = boards(found, left, ranks), controls(found)
-    write_front_page(pages, shared, lines, found, known, judged, out)
+    changed = None if previous is None else night(previous.sound, evidence.sound, claims())
+    write_front_page(pages, shared, lines, found, known, judged, out, changed)
     method_pages = MethodPages(pages, shared, found, lines, known, judged, left, swept)
     for name, theirs in by_method.items():
         method_pages.write(name, theirs, out)
@@ -204,8 +205,8 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     write_paper_pages(pages, shared, judged, out)
     if retrieval:
         write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
-    if previous is not None:
-        write_nights(pages, shared, night(previous.sound, evidence.sound, claims()), out)
+    if changed is not None:
+        write_nights(pages, shared, changed, out)
     write_findings_page(pages, shared, out)
     write("cheating.html", pages.get_template("cheating.html.j2").render(**shared, root=""))
     for asset in ("style.css", "site.js"):

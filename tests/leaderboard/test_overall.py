@@ -1,6 +1,7 @@
 """Lines of the leaderboard: what they average over, what their state is worth, who ranks before whom."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,10 +9,13 @@ from hypothesis import strategies as st
 
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.leaderboard.controls import controls
-from vlm_gauntlet.leaderboard.in_a_sentence import failed, fell, holds, ran
+from vlm_gauntlet.leaderboard.evidence import Evidence
+from vlm_gauntlet.leaderboard.in_a_sentence import failed, fell, holds, left_of_t0, ran
+from vlm_gauntlet.leaderboard.nights import night
 from vlm_gauntlet.leaderboard.overall import Board, boards, suites
 from vlm_gauntlet.leaderboard.rank_groups import all_remaining
 from vlm_gauntlet.leaderboard.rows import rows
+from vlm_gauntlet.leaderboard.site import build_site
 
 from .factory import fired, outcome
 
@@ -95,6 +99,26 @@ def test_the_night_in_a_sentence() -> None:
     found = [board(made)]
     assert ran(found, 3) == "3 outcomes of 2 methods on 1 backbone and 1 data set"
     assert holds(found, {}) == "no claim of a paper could be tested; 2 of 2 rows rank"
-    said = fell(found)
-    assert said and said[0] == "fare falls furthest, from 75.0 to 25.0"
-    assert fell([board([outcome("1100")])]) is None
+    said = left_of_t0(found)
+    assert said and said[0] == "fare keeps 25.0 of 75.0"
+    assert left_of_t0([board([outcome("1100")])]) is None
+
+
+def test_what_fell_is_told_of_two_nights() -> None:
+    stands, fallen = "1" * 20, "0" * 20
+    before = [outcome(stands), outcome(stands, method="fare", seed=2), outcome(fallen, method="ttc")]
+    after = [outcome(stands[:12] + fallen[:8]), outcome(fallen, method="fare", seed=2), outcome(stands, method="ttc")]
+    fare = "fare-tiny-shapes-pgd-10-white-box-linf-1-255, seed 2 from 100.0 to 0.0"
+    assert fell(night(before, after)) == f"{fare}, and 1 more cell"
+    assert fell(night(before[1:], after[1:])) == fare, "what rose did not fall"
+    assert fell(night(before, before)) == ""
+
+
+def test_the_front_page_says_fell_of_nights_alone(tmp_path: Path) -> None:
+    bound = [outcome("1" * 20, TRANSFER), outcome("0" * 20)]
+    alone = build_site(bound, tmp_path / "alone").read_text()
+    assert "Fell" not in alone and "tecoa keeps 0.0 of 100.0" in alone
+    later = build_site(bound, tmp_path / "later", previous=Evidence(sound=[bound[0], outcome("1" * 20)])).read_text()
+    assert 'nights.html#changed">tecoa-tiny-shapes-pgd-10-white-box-linf-1-255 from 100.0 to 0.0</a>' in later
+    same = build_site(bound, tmp_path / "same", previous=Evidence(sound=bound)).read_text()
+    assert "no cell beyond its interval" in same
