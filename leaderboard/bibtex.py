@@ -1,9 +1,13 @@
 """How to cite: a method's paper, and one cell of this board. Every name is escaped for LaTeX."""
 
 import re
+from collections.abc import Sequence
+from datetime import datetime
 
+from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.card import Card
+from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 
 from .exports import latex_text
 
@@ -30,4 +34,16 @@ def of_cell(outcome: Outcome) -> str:
         "title": f"{cell.id}: {100 * outcome.robust_accuracy:.1f} % of {outcome.n} samples stand",
         "author": "VLM Gauntlet maintainers", "year": str(outcome.provenance.made.year), "howpublished": BOARD,
         "note": f"Outcome {outcome.key}, seed {cell.seed}, limit {cell.limit}",
+    })  # fmt: skip
+
+
+def of_night(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutcome], made: datetime) -> str:
+    """All outcomes of a board together, named by a digest over their keys and the times at which they were made."""
+    found: list[Outcome | RetrievalOutcome] = [*outcomes, *retrieval]
+    told = sorted(f"{o.key} {o.provenance.made.isoformat()}" for o in found)
+    digest = sha256("\n".join(told).encode())[:16]
+    return _entry("misc", f"gauntlet-night-{made:%Y-%m-%d}-{digest[:6]}", {
+        "title": f"VLM Gauntlet, night of {made:%Y-%m-%d}: {len(told)} outcomes",
+        "author": "VLM Gauntlet maintainers", "year": str(made.year), "howpublished": BOARD,
+        "note": f"Digest of the outcomes' keys and dates {digest}",
     })  # fmt: skip

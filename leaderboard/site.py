@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from shlex import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,6 +20,7 @@ from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 from vlm_gauntlet.suites.versions import version_words
 
 from . import bibtex, formatting, table
+from .cell_pages import cell_link, histories, row_anchor, row_link, write_cell_pages
 from .chart import chart, charted
 from .claim_pages import write_claim_pages
 from .controls import controls
@@ -69,7 +71,7 @@ def environment() -> Environment:
         "protocol": _protocol_terms, "command": formatting.command, "label": table.label,
         "bibtex_paper": bibtex.of_paper, "bibtex_cell": bibtex.of_cell, "lacks": lacks,
         "norm": formatting.NORMS.__getitem__, "signed": formatting.signed, "paper": paths().__getitem__,
-        "board_id": board_id,
+        "board_id": board_id, "cell_link": cell_link, "row_link": row_link, "row_anchor": row_anchor, "quoted": quote,
         "flag_names": table.flag_names, "other_versions": _other_versions, "row_key": row_key,
     }  # fmt: skip
     made.globals |= {
@@ -167,7 +169,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     shared: dict[str, object] = {
         "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
         "retrieval": len(retrieval), "left_out": left_out(own=True), "evidence": evidence,
-        "nights": previous is not None,
+        "nights": previous is not None, "night_bibtex": bibtex.of_night(outcomes, retrieval, made),
     }  # fmt: skip
     dataset_page = pages.get_template("dataset.html.j2")
 
@@ -194,6 +196,8 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     for name, theirs in by_dataset.items():
         page = dataset_page.render(**shared, root="../", name=name, blocks=headline(theirs))
         write(f"datasets/{formatting.file_name(name)}.html", page)
+    earlier = () if previous is None else (*previous.sound, *previous.unranked)
+    write_cell_pages(pages, shared, found, judged, histories(outcomes, earlier), out)
     for outcome in outcomes:
         name, data = f"outcomes/{outcome.key}.json", (outcome.model_dump_json(indent=1) + "\n").encode()
         write_or_keep(out / name, old / name, data)

@@ -41,6 +41,7 @@ class Verdict:
         comparison: the test, where there was one; `q` is its p-value after Benjamini-Hochberg over the night.
         near: outcomes that do not count, with the fields that differ.
         command: what would run it, where something would.
+        outcomes: keys of those that it was compared with.
     """
 
     claim: str
@@ -51,6 +52,7 @@ class Verdict:
     q: float | None = None
     near: tuple[NearMiss, ...] = ()
     command: str = ""
+    outcomes: tuple[str, ...] = ()
 
 
 def verdicts(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> dict[str, Verdict]:
@@ -153,7 +155,9 @@ def _compared(claim: Claim, found: Match) -> Verdict:
         min(o.samples[i].attacked / o.draws for o in found.outcomes) for i in range(first.n)
     ]  # an ensemble of attacks: worst case of each sample
     observed = mean_of(fractions)
-    base = Verdict(claim.id, "not checkable", "", observed=observed, near=found.near)
+    base = Verdict(
+        claim.id, "not checkable", "", observed=observed, near=found.near, outcomes=tuple(o.key for o in found.outcomes)
+    )
     fired = {i.name for o in found.outcomes for i in o.indicators if i.fired}
     if broken := sorted(fired & BROKEN_ATTACK):
         return replace(base, word="failed", reason=f"The attack itself is broken: {', '.join(broken)}.")

@@ -149,8 +149,8 @@ def test_the_pages_tell(tmp_path: Path) -> None:
     front = (site / "datasets" / "shapes.html").read_text()
     assert "✕ no" in front and "50.0 open" in front and "✓ yes" in front and "· not tested" in front
     assert "ensemble-short-adaptive<span" in front and "5 steps × 3 doubling rounds, 20 passes; leaves 75.0" in front
-    page = (site / "methods" / "tecoa.html").read_text()
+    page = (site / "cells" / "tecoa" / "tiny" / "shapes.html").read_text()
     assert f"Beaten by <strong>{SHORT}</strong> (adaptive, 5 steps" in page
     assert f"Not converged: by {SHORT}, up to 50.0 points more may fall" in page
-    assert "Nothing is left" in (site / "methods" / "rn.html").read_text()
-    assert "Convergence not tested" in (site / "methods" / "aom.html").read_text()
+    assert "Nothing is left" in (site / "cells" / "rn" / "tiny" / "shapes.html").read_text()
+    assert "Convergence not tested" in (site / "cells" / "aom" / "tiny" / "shapes.html").read_text()

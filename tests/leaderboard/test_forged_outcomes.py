@@ -162,7 +162,7 @@ def test_a_verification_is_shown_and_speaks_of_what_was_seen(genuine: Outcome, t
     (row,) = found.rows()
     seen = {i for look in found.looks(genuine) for i in look.chosen}
     assert found.told(row) == f"unknown; {len(seen)} of {N} samples verified" and row.state == "valid"
-    page = next((build_site(found, tmp_path / "site").parent / "methods").glob("undefended*")).read_text()
+    page = next((build_site(found, tmp_path / "site").parent / "cells" / "undefended").rglob("*.html")).read_text()
     assert page.count(f"verified 2 of {N} on ") == 2 and "by a referee" in page
     changed = next(f for f in FORGERIES if f.name == "every bit right").of(record(genuine))
     (tmp_path / f"{genuine.key}.json").write_text(json.dumps(changed))

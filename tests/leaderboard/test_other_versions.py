@@ -12,13 +12,13 @@ from .factory import outcome, retrieved
 
 
 def board(folder: Path, torch: str) -> tuple[str, str]:
-    """The pages of a method and of retrieval, of outcomes that were made with this torch."""
+    """The pages of a cell and of retrieval, of outcomes that were made with this torch."""
     made, found = outcome("1100"), retrieved()
     made_with = {**versions_here(), "torch": torch}
     made = made.model_copy(update={"provenance": made.provenance.model_copy(update={"versions": made_with})})
     found = found.model_copy(update={"provenance": found.provenance.model_copy(update={"versions": made_with})})
     site = build_site([made], folder / torch, retrieval=[found]).parent
-    return (site / "methods" / "tecoa.html").read_text(), (site / "retrieval.html").read_text()
+    return (site / "cells" / "tecoa" / "tiny" / "shapes.html").read_text(), (site / "retrieval.html").read_text()
 
 
 def test_other_versions_are_said_at_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from vlm_gauntlet.leaderboard.formatting import file_name
 from vlm_gauntlet.leaderboard.site import build_site
 
 from .factory import MADE, fired, outcome, retrieved
@@ -31,9 +32,16 @@ KINDS = (
     "index.html", "methods/ttc.html", "methods/undefended.html", "datasets/stl10.html",
     "datasets/a_data_set_of_many_words.html", "claims/index.html", "claims/apt_v.html", "audit.html", "optimality.html",
     "series.html", "findings.html", "cheating.html", "retrieval.html", "papers/ttc/table-1.html", "reproduction.html",
+    f"cells/ttc/{file_name(CLIP)}/stl10.html",
 )  # fmt: skip
 
-COLOURED = ("index.html", "methods/ttc.html", "papers/ttc/table-1.html", "reproduction.html")  # every colour there is
+COLOURED = (
+    "index.html",
+    "methods/ttc.html",
+    "papers/ttc/table-1.html",
+    "reproduction.html",
+    KINDS[-1],
+)  # every colour there is
 
 
 def leaderboard() -> list[Any]:
