@@ -8,10 +8,9 @@ from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.reported import reported_protocol
 from vlm_gauntlet.methods.claims import PERCENT, Claim
 
-MEMORY, OTHER, RETRIEVAL, MEAN = "from memory", "no accuracy", "retrieval", "a mean"
+OTHER, RETRIEVAL, MEAN = "no accuracy", "retrieval", "a mean"
 NO_N, FIELD = "samples not counted", "field"
 LIFTS = {
-    MEMORY: "Find the number in a public source, or remove it.",
     OTHER: "Times, ratios and differences are not measured here.",
     RETRIEVAL: "gauntlet retrieval attacks captions; its outcomes are compared with no claim yet.",
     MEAN: "Its cells are checked one by one, and the audit recomputes it.",
@@ -42,14 +41,13 @@ class Group:
 def blockers(claim: Claim) -> list[str]:
     """Everything that keeps a claim from being compared, whatever is run; empty where an outcome would do."""
     reported = reported_protocol(claim.protocol)
-    found = [MEMORY] if claim.tag == "memory" else []
     if claim.metric not in PERCENT:
-        return [*found, OTHER]
+        return [OTHER]
     if reported.retrieval:
-        return [*found, RETRIEVAL]
+        return [RETRIEVAL]
     if claim.dataset not in known_datasets().dataset:
-        return [*found, MEAN]
-    found += [f"{FIELD} {name}" for name in reported.unknown_fields()]
+        return [MEAN]
+    found = [f"{FIELD} {name}" for name in reported.unknown_fields()]
     return found if claim.n is not None or reported.samples.startswith("whole") else [*found, NO_N]
 
 

@@ -50,7 +50,7 @@ class ClaimIndex:
             self._words[subject][judged[claim.id].word] += 1
             self._methods[claim.method] += 1
             threat = _threat(reported_protocol(claim.protocol))
-            if threat and claim.metric == "accuracy" and claim.tag != "memory":
+            if threat and claim.metric == "accuracy":
                 self._attacked[subject, claim.dataset, threat].append(claim)
 
     def words(self, line: Overall) -> Counter[str]:

@@ -172,7 +172,7 @@ def _reported(claims: Sequence[Claim], methods: set[str]) -> dict[Reported, dict
 
 def _is_transfer(claim: Claim, reported: ReportedProtocol) -> bool:
     """Whether a claim is about images made on the undefended model; what a source leaves open is taken for it."""
-    if claim.metric != "accuracy" or claim.tag == "memory" or claim.variant or reported.retrieval or reported.clean:
+    if claim.metric != "accuracy" or claim.variant or reported.retrieval or reported.clean:
         return False
     known = ("transfer", "unknown", *(("white-box",) if claim.method == UNDEFENDED else ()))
     return reported.modality == "image" and reported.knowledge in known and reported.eps != "unknown"

@@ -7,7 +7,6 @@ from .verdicts import Verdict
 
 # Beginning of a reason -> (what is missing, who could say it); the first that fits.
 LACKS = (
-    ("A number written down from memory", "its place in the source, read again", "whoever opens the paper"),
     ("The source does not say on how many", "the number of samples", "the authors of the source"),
     ("The source does not say", "settings of the protocol", "the authors of the source"),
     ("Only accuracies", "a measure of this kind", "this project"),

@@ -24,7 +24,7 @@ Metric = Literal[
     "accuracy", "accuracy difference", "tr@1", "tr@5", "tr@10", "ir@1", "ir@5", "ir@10", "attack success",
     "training time", "inference time", "batch size", "squared distance", "ratio",
 ]  # fmt: skip
-Tag = Literal["paper", "code", "re-reported", "third-party", "memory"]
+Tag = Literal["paper", "code", "re-reported", "third-party"]
 PERCENT = ("accuracy", "tr@1", "tr@5", "tr@10", "ir@1", "ir@5", "ir@10", "attack success")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
@@ -44,7 +44,7 @@ class Claim(BaseModel):
         value: exactly as printed.
         sd: standard deviation over seeds as printed, empty where there is none.
         n: number of samples, where the source says it.
-        tag: how we know it. A number from `memory` is kept but never checked against.
+        tag: how we know it: each number was read at its place.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

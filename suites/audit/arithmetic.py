@@ -33,9 +33,8 @@ def _column(claim: Claim) -> tuple[str, ...]:
 
 def differences(claims: Sequence[Claim]) -> Iterator[Finding]:
     """Printed differences that the two rows do not give."""
-    printed = [c for c in claims if c.tag != "memory"]
-    columns = {_column(group[0]): group for group in grouped(accuracies(printed), _column)}
-    for delta in (c for c in printed if c.metric == "accuracy difference" and c.minus):
+    columns = {_column(group[0]): group for group in grouped(accuracies(claims), _column)}
+    for delta in (c for c in claims if c.metric == "accuracy difference" and c.minus):
         same = columns.get(_column(delta), [])
         own = [c for c in same if c.method == delta.method]
         others = [c for c in same if c.method != delta.method and delta.minus in ("best", c.method)]

@@ -53,8 +53,8 @@ def grouped(claims: Iterable[Claim], key: Callable[[Claim], Hashable]) -> list[l
 
 
 def accuracies(claims: Iterable[Claim]) -> list[Claim]:
-    """Claims of accuracy that somebody printed; a number from memory is evidence of nothing."""
-    return [c for c in claims if c.metric == "accuracy" and c.tag != "memory"]
+    """Claims of accuracy."""
+    return [c for c in claims if c.metric == "accuracy"]
 
 
 def tables(claims: Iterable[Claim]) -> Tables:

@@ -87,7 +87,7 @@ def test_claims_of_a_broken_source_are_out_and_nothing_else(copied: Callable[...
 
 @pytest.mark.parametrize(
     ("family", "fault"),
-    [("ttc", "half a line"), ("ttc", "no UTF-8"), ("purification-aware-attack", "half a line")],  # the last: ids paa-*
+    [("apt", "half a line"), ("apt", "no UTF-8"), ("purification-aware-attack", "half a line")],  # the last: ids paa-*
 )
 def test_claims_under_a_broken_protocol_are_out_and_nothing_else(
     copied: Callable[..., Path], family: str, fault: str

@@ -47,6 +47,7 @@ def write(folder: Path, text: str | bytes) -> Path:
             "one of: accuracy",
         ),
         (f"{HEADER}\n{row(tag='rumour')}\n", "came 'rumour'; expected 'paper'", "line 2, column tag", "one of: paper"),
+        (f"{HEADER}\n{row(tag='memory')}\n", "came 'memory'; expected 'paper'", "line 2, column tag", "one of: paper"),
         (f"{HEADER}\n{row(n='0')}\n", "greater than or equal to 1", "line 2, column n", "see"),
         (f"{HEADER}\n{row()}\n{row()}\n", "a second claim", "line 3, column row", "name table, row and column apart"),
         (f"{HEADER}\n{row()},more\n", f"{len(COLUMNS) + 1} fields", "line 2", "quoting those with commas"),

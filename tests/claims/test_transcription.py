@@ -29,7 +29,7 @@ def test_every_cell_is_stored_as_printed(source: str, read: Callable[[], Cells],
 
 def test_there_are_enough_of_them() -> None:
     assert len(claims()) >= 900
-    assert {"paper", "code", "re-reported", "third-party", "memory"} == {c.tag for c in claims()}
+    assert {"paper", "code", "re-reported", "third-party"} == {c.tag for c in claims()}
 
 
 def test_every_family_of_the_field_has_its_protocols() -> None:

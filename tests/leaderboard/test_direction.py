@@ -103,7 +103,6 @@ def test_too_few_methods_are_not_compared() -> None:
 
 
 def test_what_counts_as_a_number_of_a_source() -> None:
-    assert directions(table(), reported(tag="memory")) == []
     assert directions(table(), reported(variant="on tecoa")) == []
     apart = [c.model_copy(update={"source": "bap"}) if i % 2 else c for i, c in enumerate(reported())]
     assert directions(table(), apart) == [], "numbers of two sources are no table"

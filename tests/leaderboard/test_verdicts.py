@@ -82,11 +82,6 @@ def test_how_often_a_drop_counts_as_reproduced(drop: float, most: float, least: 
     assert words["reproduced"] + words["below claim"] == runs
 
 
-def test_a_memory_is_never_checked_against() -> None:
-    of = claim(tag="memory")
-    assert one(of, run(0, 5000, of=of)).word == "not checkable"
-
-
 def test_without_n_nothing_is_green() -> None:
     of = claim(n=None)
     found = one(of, run(2000, 5000, of=of))

@@ -137,10 +137,6 @@ def test_two_values_for_one_quantity_are_caught() -> None:
     assert rules(cell(40.0), cell(40.0, row="Y", table="Table Y")) == []
 
 
-def test_a_number_from_memory_is_evidence_of_nothing() -> None:
-    assert rules(cell(40.0), cell(41.0, row="Y", table="Table Y", tag="memory")) == []
-
-
 def test_a_reason_expires_when_a_cell_changes() -> None:
     before, after = audit(table(mean=17.03)), audit(table(mean=17.04))
     reason = Known(rule="mean", cells="mmcoa/Table X/*", digest="", reason="somebody looked at it")
