@@ -31,14 +31,14 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 KINDS = (
     "index.html", "methods/ttc.html", "methods/undefended.html", "datasets/stl10.html",
     "datasets/a_data_set_of_many_words.html", "claims/index.html", "claims/apt_v.html", "audit.html", "optimality.html",
-    "series.html", "findings.html", "cheating.html", "retrieval.html", "papers/tga-zsr/table-1.html", "reproduction.html",
+    "series.html", "findings.html", "cheating.html", "retrieval.html", "papers/doc/table-1.html", "reproduction.html",
     f"cells/ttc/{file_name(CLIP)}/stl10.html",
 )  # fmt: skip
 
 COLOURED = (
     "index.html",
     "methods/ttc.html",
-    "papers/tga-zsr/table-1.html",
+    "papers/doc/table-1.html",
     "reproduction.html",
     KINDS[-1],
 )  # every colour there is
