@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .bars import bars
 from .device import Device
 from .durations import duration
 from .maker import MakerOption
@@ -13,7 +14,7 @@ from .plan import Names, planned, tell_choice
 if TYPE_CHECKING:
     from vlm_gauntlet.leaderboard.night_plan import NightPlan
     from vlm_gauntlet.leaderboard.verdicts import Verdict
-    from vlm_gauntlet.suites.night import CellEnd
+    from vlm_gauntlet.suites.engines.ends import CellEnd
 
 
 def night(
@@ -51,9 +52,10 @@ def night(
     """
     from vlm_gauntlet.leaderboard.night_report import Night, write_report
     from vlm_gauntlet.suites.device_record import device_name
+    from vlm_gauntlet.suites.engines.ends import Asked
+    from vlm_gauntlet.suites.engines.local import run_cells
     from vlm_gauntlet.suites.journal import Journal
     from vlm_gauntlet.suites.maker import maker_here, maker_named
-    from vlm_gauntlet.suites.night import run_cells
     from vlm_gauntlet.suites.planning.work import key_of
     from vlm_gauntlet.suites.seeds import seed_of
     from vlm_gauntlet.suites.tiers import tier as tier_named
@@ -72,7 +74,16 @@ def night(
     tell_choice(made, choice, seconds)
     by_key = {key_of(cell): cell for cell in made.cells}
     chosen = [by_key[key] for key in choice.cells]
-    ends = run_cells(chosen, Journal(outcomes), maker=who, archive=archive, seconds=seconds, told=_tell)
+    with bars(len(chosen)) as shown:
+
+        def told(end: "CellEnd") -> None:
+            shown.told(end)
+            _tell(end)
+
+        ends = run_cells(
+            chosen, Journal(outcomes), Asked(who, archive), seconds=seconds, begun=shown.begun,
+            progress=shown.progress, told=told,
+        )  # fmt: skip
     found, board = _board(outcomes, out)
     finished = Night(
         made, choice, ends, _settled(made, found), device_name(device), seconds, own, board,

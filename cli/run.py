@@ -2,20 +2,17 @@
 
 import json
 import shlex
-from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import quiet, table
+from .bars import bars
+from .console import table
 from .device import Device
 from .maker import MakerOption
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.fixtures.records import Maker, Outcome
     from vlm_gauntlet.suites.cells import CellPlan
@@ -149,49 +146,26 @@ def _run_all(
     cells: "list[CellPlan]", folder: Path, maker: "Maker", *, archive: bool
 ) -> "tuple[list[Outcome], dict[str, str], dict[str, GauntletError]]":
     """What finished, what is missing here and why, and what failed: a failing cell never ends the others."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from vlm_gauntlet.fixtures.errors import UnavailableError
-    from vlm_gauntlet.fixtures.parts import failure
-    from vlm_gauntlet.suites.archive import Archive, holds_images
+    from vlm_gauntlet.suites.engines.ends import Asked
+    from vlm_gauntlet.suites.engines.local import run_cells
     from vlm_gauntlet.suites.journal import Journal
-    from vlm_gauntlet.suites.record_folder import BusyError
-    from vlm_gauntlet.suites.running import run_cell
+    from vlm_gauntlet.suites.planning.work import key_of
 
-    journal, finished, missing, failed = Journal(folder), [], {}, {}
-    busy: list[CellPlan] = []
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, transient=True, disable=quiet()) as bar:
-        matrix = bar.add_task("cells", total=len(cells))
-        samples = bar.add_task("")
-        try:
-            for wait, cell in chain(((False, cell) for cell in cells), ((True, cell) for cell in busy)):
-                bar.update(samples, description=f"samples of {cell.id}", completed=0, total=cell.limit)
-                try:
-                    keeper = Archive(folder) if archive and holds_images(cell.protocol) else None
-                    advance = partial(_advance, bar, samples)
-                    finished.append(run_cell(cell, journal, progress=advance, keeper=keeper, maker=maker, wait=wait))
-                except BusyError:  # another process has it: first what nobody has
-                    busy.append(cell)
-                    continue
-                except UnavailableError as reason:
-                    missing[cell.id] = f"{reason.came}; {reason.fix}"
-                except Exception as error:  # the code of a defence may raise anything
-                    failed[cell.id] = failure(error)
-                bar.advance(matrix)
-        except KeyboardInterrupt:
-            bar.stop()
-            typer.echo(
-                f"stopped: {len(finished)} of {len(cells)} cells are in {folder}/, with the batches of the one in "
-                "flight; the same command goes on from there",
-                err=True,
-            )
-            raise typer.Exit(130) from None
-    return finished, missing, failed
-
-
-def _advance(bar: "Progress", task: "TaskID", done: int, _: int) -> None:
-    bar.update(task, completed=done)
+    with bars(len(cells)) as shown:
+        ends = run_cells(
+            cells, Journal(folder), Asked(maker, archive), begun=shown.begun, progress=shown.progress, told=shown.told
+        )
+    finished = [end.outcome for end in ends if end.outcome is not None]
+    if any(end.word == "not reached" for end in ends):
+        typer.echo(
+            f"stopped: {len(finished)} of {len(cells)} cells are in {folder}/, with the batches of the one in "
+            "flight; the same command goes on from there",
+            err=True,
+        )
+        raise typer.Exit(130)
+    ids = {key_of(cell): cell.id for cell in cells}
+    missing = {ids[end.key]: end.reason for end in ends if end.word == "not run"}
+    return finished, missing, {ids[end.key]: end.error for end in ends if end.error is not None}
 
 
 def _report(finished: "list[Outcome]", missing: dict[str, str], folder: Path, outside: list[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_gauntlet.fixtures.files import write_atomically, writing
-from vlm_gauntlet.suites.night import WORDS, CellEnd
+from vlm_gauntlet.suites.engines.ends import WORDS, CellEnd
 from vlm_gauntlet.suites.planning.budget import Choice
 from vlm_gauntlet.suites.planning.work import Work
 

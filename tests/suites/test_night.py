@@ -10,12 +10,14 @@ import pytest
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.leaderboard.night_plan import night_plan
 from vlm_gauntlet.leaderboard.night_report import Night, write_report
-from vlm_gauntlet.suites import night
 from vlm_gauntlet.suites.cells import CellPlan, plan
+from vlm_gauntlet.suites.engines import ends as running
+from vlm_gauntlet.suites.engines.ends import Asked, CellEnd
+from vlm_gauntlet.suites.engines.local import run_cells
 from vlm_gauntlet.suites.journal import Journal
-from vlm_gauntlet.suites.night import CellEnd, run_cells
 from vlm_gauntlet.suites.planning.rates import given
 from vlm_gauntlet.suites.planning.work import key_of
+from vlm_gauntlet.suites.record_folder import BusyError
 
 from .test_running import cell, tiny_set  # noqa: F401
 
@@ -32,7 +34,7 @@ def test_no_cell_ends_the_night(cells: list[CellPlan], tmp_path: Path, monkeypat
         OSError(28, "No space left on device"), SystemError("unheard of"),
     ]  # fmt: skip
     raising = iter(raised)
-    monkeypatch.setattr(night, "run_cell", lambda *_, **__: (_ for _ in ()).throw(next(raising)))
+    monkeypatch.setattr(running, "run_cell", lambda *_, **__: (_ for _ in ()).throw(next(raising)))
     told: list[CellEnd] = []
     ends = run_cells(cells, Journal(tmp_path), told=told.append)
     assert [e.word for e in ends] == ["failed", "not run", "failed", "failed", "failed"] and told == ends
@@ -46,19 +48,38 @@ def test_an_interrupt_and_the_end_of_the_time_leave_the_rest(
     def stop(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(night, "run_cell", stop)
+    monkeypatch.setattr(running, "run_cell", stop)
     stopped = run_cells(cells, Journal(tmp_path))
     assert [e.word for e in stopped] == ["not reached"] * 5 and "goes on from the batch in flight" in stopped[4].reason
     clock = itertools.count(0, 10)
-    monkeypatch.setattr(night, "run_cell", lambda *_, **__: (_ for _ in ()).throw(ValueError("x")))
+    monkeypatch.setattr(running, "run_cell", lambda *_, **__: (_ for _ in ()).throw(ValueError("x")))
     late = run_cells(cells, Journal(tmp_path), seconds=35, clock=lambda: float(next(clock)))
     assert [e.word for e in late] == ["failed", *["not reached"] * 4]
     assert late[-1].reason == "the time was over"
 
 
+def test_a_cell_that_another_process_has_comes_last(
+    cells: list[CellPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[tuple[str, bool]] = []
+
+    def run(cell: CellPlan, *_: object, wait: bool, **__: object) -> object:  # noqa: F811
+        order.append((cell.id, wait))
+        if cell in cells[:2] and not wait:
+            raise BusyError("its key")
+        raise ValueError("x")
+
+    monkeypatch.setattr(running, "run_cell", run)
+    told: list[CellEnd] = []
+    ends = run_cells(cells, Journal(tmp_path), told=told.append)
+    last = [*cells[2:], *cells[:2]]
+    assert order == [(c.id, False) for c in cells] + [(c.id, True) for c in cells[:2]]
+    assert [e.key for e in ends] == [key_of(c) for c in last] and told == ends
+
+
 def test_a_cell_runs_once_and_is_then_taken(cell: CellPlan, tmp_path: Path) -> None:  # noqa: F811
     journal = Journal(tmp_path)
-    (first,), (second,) = run_cells([cell], journal, archive=True), run_cells([cell], journal)
+    (first,), (second,) = run_cells([cell], journal, Asked(archive=True)), run_cells([cell], journal)
     assert (first.word, second.word) == ("ran", "taken") and first.outcome == second.outcome
     assert first.outcome is not None and (tmp_path / "archive" / f"{first.outcome.key}.safetensors").is_file()
 
