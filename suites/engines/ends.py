@@ -9,6 +9,7 @@ from vlm_gauntlet.fixtures.parts import failure
 from vlm_gauntlet.fixtures.records import Maker, Outcome
 from vlm_gauntlet.suites.archive import Archive, holds_images
 from vlm_gauntlet.suites.cells import CellPlan
+from vlm_gauntlet.suites.clean_answers import CleanAnswers
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.planning.work import key_of
 from vlm_gauntlet.suites.record_folder import BusyError
@@ -59,9 +60,15 @@ class Asked:
 
 
 def end_of(
-    cell: CellPlan, journal: Journal, asked: Asked, *, wait: bool, progress: Progress = lambda *_: None
+    cell: CellPlan,
+    journal: Journal,
+    asked: Asked,
+    *,
+    wait: bool,
+    progress: Progress = lambda *_: None,
+    clean: CleanAnswers | None = None,
 ) -> CellEnd:
-    """Runs a cell.
+    """Runs a cell; `clean` as in `running.run_cell`.
 
     Raises:
         BusyError: another process has it, and the caller does not want to wait.
@@ -77,8 +84,9 @@ def end_of(
 
     try:
         outcome = run_cell(
-            cell, journal, progress=counted, keeper=keeper, maker=asked.maker, command=asked.command, wait=wait
-        )
+            cell, journal, progress=counted, keeper=keeper, maker=asked.maker, command=asked.command, wait=wait,
+            clean=clean,
+        )  # fmt: skip
     except BusyError:
         raise
     except UnavailableError as reason:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import chain
 
 from vlm_gauntlet.suites.cells import CellPlan
+from vlm_gauntlet.suites.clean_answers import CleanAnswers
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.planning.work import key_of
 from vlm_gauntlet.suites.record_folder import BusyError
@@ -38,7 +39,7 @@ def run_cells(
 
     Returns: one end a cell, as they came.
     """
-    start, ends, stopped = clock(), [], ""
+    start, ends, stopped, clean = clock(), [], "", CleanAnswers()
     busy: list[CellPlan] = []
     for wait, cell in chain(((False, cell) for cell in cells), ((True, cell) for cell in busy)):
         if not stopped and seconds is not None and clock() - start >= seconds:
@@ -49,7 +50,7 @@ def run_cells(
             began = clock()
             begun(cell)
             try:
-                end = end_of(cell, journal, asked or Asked(), wait=wait, progress=progress)
+                end = end_of(cell, journal, asked or Asked(), wait=wait, progress=progress, clean=clean)
             except BusyError:  # another process has it: first what nobody has
                 busy.append(cell)
                 continue
