@@ -12,7 +12,7 @@ BOARD ?= site
 INPUTS ?= 100000
 STAMP := $(VENV)/.installed
 
-.PHONY: fast mini test fuzz night board health processors dummies mutants lint types browser clean help
+.PHONY: fast mini test fuzz night board health processors dummies mutants lint types docs browser clean help
 help:
 	@echo "make fast   install, attack every defence on the embedded CLIP, render site/index.html (minutes, offline)"
 	@echo "make test   install, test our own code"
@@ -23,6 +23,7 @@ help:
 	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; most of an hour)"
 	@echo "make night  what settles most in BUDGET=8h of TIER=nightly on DEVICE=cuda; board in site/, report in report/"
 	@echo "make board  site/ from outcomes/;  make health BOARD=https://...  is a published board whole and young?"
+	@echo "make docs   the documentation of the code in build/docs"
 	@echo "make lint types browser clean"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -67,6 +68,11 @@ mutants: $(STAMP)
 # Spoiled files for every parser; only a GauntletError may come out.
 fuzz: $(STAMP)
 	$(BIN)/python -u -m tests.fuzz --inputs $(INPUTS)
+
+# The documentation in build/docs: what a defence may use, every command, how things are added.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --quiet
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
