@@ -129,7 +129,8 @@ def verdicts(
 def blocked(source: Pick = None, method: Pick = None, as_json: Json = False) -> None:
     """What keeps claims from being checked, whatever is run: fields that sources leave open, samples not counted, ...
 
-    Several things may block one claim; `alone` counts those that nothing else blocks.
+    Several things may block one claim; `alone` counts those that nothing else blocks, `readable` those whose open
+    fields have listed readings: outcomes under each of these tell whether the open fields matter.
 
     Examples:
 
@@ -149,9 +150,9 @@ def blocked(source: Pick = None, method: Pick = None, as_json: Json = False) -> 
         def most(found: "tuple[tuple[str, int], ...]") -> str:
             return ", ".join(f"{name} {n}" for name, n in found[:3]) + (", ..." if len(found) > 3 else "")
 
-        rows = [[g.blocker, len(g.claims), len(g.alone), most(g.sources), g.lift] for g in groups]
+        rows = [[g.blocker, len(g.claims), len(g.alone), len(g.readable), most(g.sources), g.lift] for g in groups]
         if rows:
-            table(rows, ["blocked by", "claims", "alone", "sources", "what lifts it"])
+            table(rows, ["blocked by", "claims", "alone", "readable", "sources", "what lifts it"])
         free = sum(not blockers(claim) for claim in chosen)
         typer.echo(f"{len(chosen) - free} of {len(chosen)} claims are blocked; {free} wait for an outcome alone")
     _exit_if_incomplete(left_out(*CLAIMS, own=True))

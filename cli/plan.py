@@ -165,10 +165,11 @@ def tell_choice(made: "NightPlan", choice: "Choice", budget: float) -> None:
     """What a budget settles, and what it leaves out."""
     kinds = {q.name: q.kind for q in made.questions}
     settled, left = Counter(kinds[n] for n in choice.settled), Counter(kinds[n] for n in choice.left)
+    read = f", and try {n} claims under every reading" if (n := settled["sensitivity"]) else ""
     unused = "" if choice.next is None else f"; the next question would take {told(choice.next)}"
     typer.echo(
         f"\nin {told(budget)}: {len(choice.cells)} cells, {told(choice.seconds)}, settle {settled['claim']} claims and "
-        f"{settled['row']} rows (greedy, most for an hour first){unused}"
+        f"{settled['row']} rows{read} (greedy, most for an hour first){unused}"
     )
     missed = ", ".join(f"{left[kind]} {kind}s" for kind in ("claim", "row", "cell"))
     typer.echo(f"left out: {missed}; blocked: {len(made.blocked)} claims")

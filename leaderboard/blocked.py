@@ -8,6 +8,8 @@ from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.reported import reported_protocol
 from vlm_gauntlet.methods.claims import PERCENT, Claim
 
+from .verdicts import readings_of
+
 OTHER, RETRIEVAL, MEAN = "no accuracy", "retrieval", "a mean"
 NO_N, FIELD = "samples not counted", "field"
 LIFTS = {
@@ -27,6 +29,7 @@ class Group:
         blocker: what, in words; `field <name>` for a field of the protocol.
         claims: their ids. Several things may block one claim.
         alone: those that nothing else blocks: what lifting this alone would free.
+        readable: those whose every open field has listed readings: outcomes under these give a word of sensitivity.
         sources: number of claims by source, most first.
         lift: what would free them.
     """
@@ -34,6 +37,7 @@ class Group:
     blocker: str
     claims: tuple[str, ...]
     alone: tuple[str, ...]
+    readable: tuple[str, ...]
     sources: tuple[tuple[str, int], ...]
     lift: str
 
@@ -64,6 +68,7 @@ def blocked(claims: Sequence[Claim]) -> list[Group]:
 def _groups(members: dict[str, list[Claim]], of_claim: dict[str, list[str]]) -> Iterator[Group]:
     for blocker, theirs in members.items():
         alone = tuple(claim.id for claim in theirs if of_claim[claim.id] == [blocker])
+        readable = tuple(claim.id for claim in theirs if readings_of(claim))
         sources = tuple(Counter(claim.source for claim in theirs).most_common())
         lift = LIFTS[FIELD if blocker.startswith(f"{FIELD} ") else blocker]
-        yield Group(blocker, tuple(claim.id for claim in theirs), alone, sources, lift)
+        yield Group(blocker, tuple(claim.id for claim in theirs), alone, readable, sources, lift)

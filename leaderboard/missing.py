@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from .sensitivity import OPEN
 from .verdicts import Verdict
 
 # Beginning of a reason -> (what is missing, who could say it); the first that fits.
@@ -18,12 +19,15 @@ LACKS = (
     ("It cannot run here", "a part that is not built", "this project"),
     ("No outcome", "a run", "whoever has the weights, the data and a GPU"),
 )
+A_READING = ("a run of each way to read its protocol", "whoever has the weights, the data and a GPU")
 NOT_HERE = ("the method", "this project, or whoever adds it")
 OTHER = ("see the reason", "this project")
 
 
 def lacks(verdict: Verdict) -> tuple[str, str] | None:
     """(what is missing, who could say it) of a claim that was not tested; None of one that was."""
+    if verdict.word == OPEN:
+        return A_READING
     if verdict.word not in ("not checkable", "not run"):
         return None
     for beginning, what, who in LACKS:

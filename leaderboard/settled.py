@@ -19,8 +19,9 @@ from .comparison import samples_needed
 from .matching import BACKBONES
 from .ranking import NEEDED, promised
 from .rows import TEST_TIME
-from .verdicts import needs_spread, verdicts, whole
+from .verdicts import needs_spread, readings_of, verdicts, whole
 
+PLAIN, SENSITIVE = ("claim", 1.0), ("sensitivity", 0.5)  # kind of question, and what an answer is worth
 WHOLE_SET = 1_000_000  # a limit that no test set reaches: only so does a run show that it took all
 
 
@@ -72,7 +73,11 @@ def claim_questions(
                 wanted[place] = cell if known is None else replace(known, limit=max(known.limit, cell.limit))
                 places.append(place)
             needs[claim.id] = places
-    questions = [Question(c, "claim", frozenset(key_of(wanted[p]) for p in places)) for c, places in needs.items()]
+    questions = [
+        Question(c, kind, frozenset(key_of(wanted[p]) for p in places), value)
+        for c, places in needs.items()
+        for kind, value in [PLAIN if untried[c].word == "not run" else SENSITIVE]
+    ]
     return Settling(tuple(questions), tuple(wanted.values()), blocked)
 
 
@@ -80,7 +85,7 @@ def _blocked(claim: Claim, backbone: str, trained: bool) -> str:
     card = methods()[claim.method].card
     if not in_place_of(backbone, BACKBONES[claim.backbone]):
         return f"It is about {claim.backbone}, this plan about {backbone}."
-    if claim.n is None and not whole(claim):
+    if claim.n is None and not whole(claim) and not readings_of(claim):
         return "The source does not say on how many samples it measured."
     if not trained and lacks_checkpoint(card, backbone):
         return "No checkpoint for this backbone is here (--trained plans as if there were)."
@@ -101,10 +106,12 @@ def lacks_checkpoint(card: Card, backbone: str) -> bool:
 
 
 def _cells(claim: Claim, backbone: str, **same: object) -> list[CellPlan]:
+    """What a verdict needs, or a word of sensitivity: the cells of every reading."""
     needed = samples_needed(claim.number / 100, claim.n) if claim.n else None
     name = claim.method + (f"+{claim.variant}" if claim.variant else "")
     limit = WHOLE_SET if needed is None else needed
-    return plan([name], backbone, [claim.dataset], [claim.protocol], limit=limit, **same)  # type: ignore[arg-type]
+    asked = [one.protocol for one in readings_of(claim)] or [claim.protocol]
+    return plan([name], backbone, [claim.dataset], asked, limit=limit, **same)  # type: ignore[arg-type]
 
 
 def row_questions(cells: Iterable[CellPlan], seconds: dict[str, float]) -> list[Question]:

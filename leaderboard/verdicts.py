@@ -1,16 +1,16 @@
 """Verdicts: each claim against the outcomes that speak of it, with a reason in one sentence."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.natural_sets import reported_as, set_of
 from vlm_gauntlet.fixtures.records import Outcome
-from vlm_gauntlet.fixtures.reported import reported_protocol
+from vlm_gauntlet.fixtures.reported import readings, reported_protocol
 from vlm_gauntlet.fixtures.stand_in import in_place_of
 from vlm_gauntlet.methods.claims import PERCENT, Claim
 from vlm_gauntlet.methods.registry import methods, unusable
@@ -18,15 +18,18 @@ from vlm_gauntlet.methods.released import named, of_label
 from vlm_gauntlet.suites.indicators import BROKEN_ATTACK
 from vlm_gauntlet.suites.runnable import runnable
 
+from . import sensitivity
 from .comparison import ALPHA, MARGIN, Comparison, SeedSpread, false_discovery, samples_needed, two_sample
 from .flags import MASKING
 from .matching import BACKBONES, Match, NearMiss, match
 from .statistics import Estimate, mean_of
 from .trainings import spread
 
-Word = Literal["reproduced", "below claim", "above claim", "inconclusive", "not checkable", "not run", "failed"]
-WORDS = get_args(Word)
+Plain = Literal["reproduced", "below claim", "above claim", "inconclusive", "not checkable", "not run", "failed"]
+Word = Plain | sensitivity.Word
+WORDS: tuple[Word, ...] = (*get_args(Plain), *sensitivity.WORDS)
 TRAINED = ("fine-tuning", "prompt-tuning")
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,15 @@ class Verdict:
 
     Args:
         claim: id of the claim.
-        word: the verdict. `inconclusive`: the interval can neither refute nor confirm it.
+        word: the verdict. `inconclusive`: the interval can neither refute nor confirm it. The words of `sensitivity`
+            speak of a claim whose source leaves a field open.
         reason: one sentence.
         observed: our accuracy, where there is one.
         comparison: the test, where there was one; `q` is its p-value after Benjamini-Hochberg over the night.
         near: outcomes that do not count, with the fields that differ.
         command: what would run it, where something would.
         outcomes: keys of those that it was compared with.
+        readings: id of a reading of the protocol -> the verdict under it, where the word is one of sensitivity.
     """
 
     claim: str
@@ -53,10 +58,13 @@ class Verdict:
     near: tuple[NearMiss, ...] = ()
     command: str = ""
     outcomes: tuple[str, ...] = ()
+    readings: tuple[tuple[str, "Verdict"], ...] = ()
 
 
 def verdicts(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> dict[str, Verdict]:
     """A verdict for each claim. False discoveries are controlled over all claims that were tested together.
+
+    Claims under several readings of their protocol are tested apart: they change no p-value of the others.
 
     Args:
         claims: what sources report.
@@ -66,10 +74,40 @@ def verdicts(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> dict[str, 
     for outcome in outcomes:
         about[outcome.cell.method.partition("+")[0], reported_as(outcome.cell.dataset)].append(outcome)
     found = {c.id: _untested(c, about[c.method, c.dataset]) for c in claims}
-    tested = [v for v in found.values() if v.comparison is not None]
-    for one, q in zip(tested, false_discovery([v.comparison.p for v in tested if v.comparison]), strict=True):
-        found[one.claim] = judge(one, q)
-    return found
+    ways = {c.id: readings_of(c) for c in claims if found[c.id].word == "not checkable"}
+    under = _judged(
+        {(c.id, c.protocol): _untested(c, about[c.method, c.dataset]) for way in ways.values() for c in way}
+    )
+    plain = _judged(found)
+    sensitive = {
+        name: _sensitive(plain[name], {one.protocol: under[name, one.protocol] for one in way})
+        for name, way in ways.items()
+        if way
+    }
+    return plain | sensitive
+
+
+def readings_of(claim: Claim) -> list[Claim]:
+    """A claim once for each way to read its protocol, where these settle every field and the number of samples."""
+    if claim.metric not in PERCENT or claim.dataset not in known_datasets().dataset:
+        return []
+    found = [claim.model_copy(update={"protocol": name}) for name in readings(claim.protocol)]
+    return found if claim.n is not None or all(map(whole, found)) else []
+
+
+def _judged(found: dict[K, Verdict]) -> dict[K, Verdict]:
+    """Verdicts with the word of their comparison, where there was one."""
+    tested = {key: v.comparison.p for key, v in found.items() if v.comparison is not None}
+    qs = false_discovery(list(tested.values()))
+    return found | {key: judge(found[key], q) for key, q in zip(tested, qs, strict=True)}
+
+
+def _sensitive(plain: Verdict, under: Mapping[str, Verdict]) -> Verdict:
+    """A claim's word from those of its readings, by the protocol's id."""
+    mine = sorted(under.items())
+    word, reason = sensitivity.sensitivity({name.partition("+")[2]: verdict.word for name, verdict in mine})
+    missing = " && ".join(verdict.command for _, verdict in mine if verdict.command)
+    return replace(plain, word=word, reason=reason, command=missing, readings=tuple(mine))
 
 
 def judge(tested: Verdict, q: float) -> Verdict:

@@ -112,7 +112,7 @@ def protocols_named(name: str, dataset: str) -> list[Protocol]:
         return read_protocols(Path(name))
     if name in protocols() or lost_file(name):
         return [protocol(name)]
-    if name not in reported_protocols() and not lost(name):
+    if name.partition("+")[0] not in reported_protocols() and not lost(name):
         raise unknown_name("protocol", name, {*protocols(), *reported_protocols()}, "--protocol")
     found = runnable(reported_protocol(name), dataset)
     if found.obstacles:

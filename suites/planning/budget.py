@@ -18,7 +18,7 @@ class Question:
 
     Args:
         name: id.
-        kind: `claim` or `row`.
+        kind: `claim`, `sensitivity` (a claim under every reading of its protocol), `row` or `cell`.
         cells: ids of all cells that it needs.
         value: what an answer is worth.
     """

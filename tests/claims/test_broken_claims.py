@@ -15,8 +15,9 @@ from vlm_gauntlet.methods import claims, registry
 from vlm_gauntlet.suites import mini_claims
 from vlm_gauntlet.suites.runnable import protocols_named
 
-CACHES = (sources.parts, reported.parts, reported.reported_protocols, reported._headers, claims.parts,
-          claims.claims, mini_claims.parts, mini_claims.mini_claims, trainings.parts, trainings.spread)  # fmt: skip
+CACHES = (sources.parts, reported.parts, reported.reported_protocols, reported.readings, reported._headers,
+          claims.parts, claims.claims, mini_claims.parts, mini_claims.mini_claims, trainings.parts,
+          trainings.spread)  # fmt: skip
 FOLDERS = {sources: "FOLDER", reported: "FOLDER", claims: "HERE", mini_claims: "HERE", trainings: "HERE"}
 
 
