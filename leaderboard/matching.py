@@ -68,7 +68,7 @@ def match(claim: Claim, outcomes: Sequence[Outcome]) -> Match:
     for outcome in sorted(outcomes, key=lambda o: (o.provenance.made, o.key)):
         if outcome.cell.method.partition("+")[0] != claim.method or reported_as(outcome.cell.dataset) != claim.dataset:
             continue
-        component, apart = _of_protocols(claim.protocol, claim.dataset, outcome.cell.protocol)
+        component, apart = against(claim.protocol, claim.dataset, outcome.cell.protocol)
         differences = (*_differing(_of_models(claim, outcome)), *apart)
         if differences:
             near.append(NearMiss(outcome, differences))
@@ -95,7 +95,7 @@ def _differing(fields: Iterable[tuple[str, object, object]]) -> Iterator[Differe
 
 
 @cache
-def _of_protocols(name: str, dataset: str, run: Protocol) -> tuple[Component | None, tuple[Difference, ...]]:
+def against(name: str, dataset: str, run: Protocol) -> tuple[Component | None, tuple[Difference, ...]]:
     """The component of a reported protocol that a run answers, and where they differ, on one data set."""
     reported = reported_protocol(name)
     component = _component(reported, run)

@@ -40,6 +40,7 @@ from .overall import boards
 from .paper_pages import paths, write_paper_pages
 from .publishing import publish, write_or_keep
 from .rank_groups import all_remaining, rank_ranges, row_key
+from .reference_pages import FILTERS, Known, write_reference_pages
 from .retrieval_page import write_retrieval_page
 from .rows import Block, Row, headline
 from .series import series
@@ -73,7 +74,7 @@ def environment() -> Environment:
         "norm": formatting.NORMS.__getitem__, "signed": formatting.signed, "paper": paths().__getitem__,
         "board_id": board_id, "cell_link": cell_link, "row_link": row_link, "row_anchor": row_anchor, "quoted": quote,
         "flag_names": table.flag_names, "other_versions": _other_versions, "row_key": row_key,
-    }  # fmt: skip
+    } | FILTERS  # fmt: skip
     made.globals |= {
         "wilson": wilson, "MASKING": MASKING, "NEVER_BROKEN": NEVER_BROKEN, "WRONG_ANYWAY": WRONG_ANYWAY,
         "EMBEDDED": EMBEDDED, "LEVELS": LEVELS, "MAKERS": MAKERS,
@@ -161,17 +162,14 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     found, retrieval = evidence.rows(), evidence.retrieval
     outcomes = [*evidence.sound, *evidence.unranked]
     by_method: dict[str, list[Row]] = defaultdict(list)
-    by_dataset: dict[str, list[Row]] = defaultdict(list)
     for row in found:
         by_method[row.method].append(row)
-        by_dataset[row.dataset].append(row)
     pages = environment()
     shared: dict[str, object] = {
         "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
         "retrieval": len(retrieval), "left_out": left_out(own=True), "evidence": evidence,
         "nights": previous is not None, "night_bibtex": bibtex.of_night(outcomes, retrieval, made),
     }  # fmt: skip
-    dataset_page = pages.get_template("dataset.html.j2")
 
     for folder in ("methods", "datasets", "outcomes"):
         (out / folder).mkdir()
@@ -185,7 +183,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     swept = sweeps(found)
     of_row = {row_key(row): sweep for sweep in swept for row in sweep.rows}
     shared |= {"charts": charts, "ranks": ranks, "swept": of_row, "drawn": drawings(swept),
-               "all_methods": sorted(by_method), "all_datasets": sorted(by_dataset)}  # fmt: skip
+               "all_methods": sorted(by_method), "all_datasets": sorted({row.dataset for row in found})}  # fmt: skip
     judged = verdicts(claims(), evidence.sound)
     lines, known = boards(found, left, ranks), controls(found)
     changed = None if previous is None else night(previous.sound, evidence.sound, claims())
@@ -193,9 +191,6 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     method_pages = MethodPages(pages, shared, found, lines, known, judged, left, swept)
     for name, theirs in by_method.items():
         method_pages.write(name, theirs, out)
-    for name, theirs in by_dataset.items():
-        page = dataset_page.render(**shared, root="../", name=name, blocks=headline(theirs))
-        write(f"datasets/{formatting.file_name(name)}.html", page)
     earlier = () if previous is None else (*previous.sound, *previous.unranked)
     write_cell_pages(pages, shared, found, judged, histories(outcomes, earlier), out)
     for outcome in outcomes:
@@ -207,6 +202,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     write_controls_page(pages, shared, evidence.sound, out)
     write_claim_pages(pages, shared, evidence.sound, found, judged, out)
     write_paper_pages(pages, shared, judged, out)
+    write_reference_pages(pages, shared, evidence, Known(found, judged, swept), out)
     if retrieval:
         write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
     if changed is not None:
