@@ -7,7 +7,8 @@ import typer
 from vlm_gauntlet.fixtures.errors import GauntletError
 
 
-def _usable(device: str) -> str:
+def usable(device: str) -> str:
+    """The device; raises GauntletError where torch cannot use it."""
     if device == "cpu":
         return device  # the common case costs no import
     import torch
@@ -22,4 +23,4 @@ def _usable(device: str) -> str:
     return device
 
 
-Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1", callback=_usable)]
+Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1", callback=usable)]

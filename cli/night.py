@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .bars import bars
-from .device import Device
 from .durations import duration
+from .engine import Address, AnyDevice, Engine, EngineOption, Store, Where
 from .maker import MakerOption
 from .plan import Names, planned, tell_choice
 
@@ -33,10 +32,16 @@ def night(
     report: Annotated[Path, typer.Option(help="folder for night.md and night.json")] = Path(),
     passes: Annotated[float | None, typer.Option(help="forward passes a second of the device, if you know")] = None,
     calibrate: Annotated[str, typer.Option(help="measure the rate for so long, where --passes is not given")] = "30s",
-    device: Device = "cpu",
+    device: AnyDevice = "cpu",
     archive: Annotated[bool, typer.Option("--archive", help="keep attacked images in <outcomes>/archive/")] = False,
     claims: Annotated[bool, typer.Option("--claims/--no-claims", help="also the cells that claims ask for")] = True,
     trained: Annotated[bool, typer.Option("--trained", help="also cells whose checkpoint is not in the clone")] = False,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
+    machines: Annotated[
+        int, typer.Option(min=1, help="with --engine ray: GPUs or processors that share the cells")
+    ] = 1,
+    store: Store = None,
     maker: MakerOption = None,
 ) -> None:
     """Spends a budget on the cells that settle most, then renders the board and writes a report.
@@ -49,18 +54,21 @@ def night(
       gauntlet night --budget 8h --device cuda
 
       gauntlet night --budget 10m --tier fast --method ttc --no-claims
+
+      gauntlet night --budget 8h --device cuda --engine ray --address auto --machines 16 --passes 4000 --store s3://ours/night
     """
     from vlm_gauntlet.leaderboard.night_report import Night, write_report
     from vlm_gauntlet.suites.device_record import device_name
     from vlm_gauntlet.suites.engines.ends import Asked
-    from vlm_gauntlet.suites.engines.local import run_cells
-    from vlm_gauntlet.suites.journal import Journal
     from vlm_gauntlet.suites.maker import maker_here, maker_named
     from vlm_gauntlet.suites.planning.work import key_of
     from vlm_gauntlet.suites.seeds import seed_of
     from vlm_gauntlet.suites.tiers import tier as tier_named
 
     who, seconds = maker_named(maker, "--maker") if maker else maker_here(), duration(budget, "--budget")
+    where = Where(engine, address, outcomes, store)
+    where.check(device)
+    where.fetch()
     own = seed_of(tier_named(tier), seed, outcomes)
     made = planned(
         tier, method=method, backbone=backbone, dataset=dataset, protocol=protocol, limit=limit, seed=own,
@@ -70,29 +78,26 @@ def night(
     made, absent = made.here()
     if absent:
         typer.echo(f"left out: data sets that are not here: {', '.join(absent)} (gauntlet data get NAME)")
-    choice = made.chosen(seconds)
-    tell_choice(made, choice, seconds)
+    choice = made.chosen(seconds * machines)
+    tell_choice(made, choice, seconds * machines)
     by_key = {key_of(cell): cell for cell in made.cells}
     chosen = [by_key[key] for key in choice.cells]
-    with bars(len(chosen)) as shown:
-
-        def told(end: "CellEnd") -> None:
-            shown.told(end)
-            _tell(end)
-
-        ends = run_cells(
-            chosen, Journal(outcomes), Asked(who, archive), seconds=seconds, begun=shown.begun,
-            progress=shown.progress, told=told,
-        )  # fmt: skip
+    ends = where.run(chosen, Asked(who, archive), seconds=seconds, told=_tell)
     found, board = _board(outcomes, out)
     finished = Night(
-        made, choice, ends, _settled(made, found), device_name(device), seconds, own, board,
+        made, choice, ends, _settled(made, found), _devices(ends) or device_name(device), seconds * machines, own,
+        board,
     )  # fmt: skip
     text, record = write_report(finished, report)
     typer.echo(f"\n{', '.join(f'{n} {word}' for word, n in finished.counts.items())}")
     typer.echo(f"board: {board}\nreport: {text}, {record}")
     if any(end.word == "failed" for end in ends):
         raise typer.Exit(1)
+
+
+def _devices(ends: "list[CellEnd]") -> str:
+    """What computed, as outcomes tell."""
+    return ", ".join(sorted({end.outcome.provenance.device for end in ends if end.outcome is not None}))
 
 
 def _tell(end: "CellEnd") -> None:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .bars import bars
 from .console import table
-from .device import Device
+from .engine import Address, AnyDevice, Engine, EngineOption, Store, Where
 from .maker import MakerOption
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def run(
     seed: Annotated[
         int | None, typer.Option(help="of all random streams; default: 0, of nightly and full a secret one")
     ] = None,
-    device: Device = "cpu",
+    device: AnyDevice = "cpu",
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     outcomes: Annotated[Path, typer.Option(help="folder of outcomes; finished cells are taken from it")] = Path(
         "outcomes"
@@ -56,6 +55,9 @@ def run(
     shard: Annotated[
         str | None, typer.Option(help="i/N: one of N parts of about equal length; then gauntlet merge")
     ] = None,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
+    store: Store = None,
     maker: MakerOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print what finished as one JSON array")] = False,
 ) -> None:
@@ -80,6 +82,8 @@ def run(
     if not (tier or method or backbone or dataset or protocol):
         _tell_tiers(outcomes)
         return
+    where = Where(engine, address, outcomes, store)
+    where.check(device)
     if network:
         allow_network()
     who = maker_named(maker, "--maker") if maker else maker_here()
@@ -104,7 +108,7 @@ def run(
         from vlm_gauntlet.suites.planning.shards import shard as part_of
 
         cells = part_of(cells, shard, secret=chosen.secret_seed and seed is None)
-    finished, missing, failed = _run_all(cells, outcomes, who, archive=archive)
+    finished, missing, failed = _run_all(cells, where, who, archive=archive)
     if failed and not (finished or missing):
         raise next(iter(failed.values()))
     if archive:
@@ -143,18 +147,13 @@ def _tell_tiers(outcomes: Path) -> None:
 
 
 def _run_all(
-    cells: "list[CellPlan]", folder: Path, maker: "Maker", *, archive: bool
+    cells: "list[CellPlan]", where: Where, maker: "Maker", *, archive: bool
 ) -> "tuple[list[Outcome], dict[str, str], dict[str, GauntletError]]":
     """What finished, what is missing here and why, and what failed: a failing cell never ends the others."""
     from vlm_gauntlet.suites.engines.ends import Asked
-    from vlm_gauntlet.suites.engines.local import run_cells
-    from vlm_gauntlet.suites.journal import Journal
     from vlm_gauntlet.suites.planning.work import key_of
 
-    with bars(len(cells)) as shown:
-        ends = run_cells(
-            cells, Journal(folder), Asked(maker, archive), begun=shown.begun, progress=shown.progress, told=shown.told
-        )
+    ends, folder = where.run(cells, Asked(maker, archive)), where.folder
     finished = [end.outcome for end in ends if end.outcome is not None]
     if any(end.word == "not reached" for end in ends):
         typer.echo(
