@@ -25,7 +25,7 @@ from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.planning.work import key_of
 from vlm_gauntlet.suites.record_folder import BusyError
 from vlm_gauntlet.suites.running import this_command
-from vlm_gauntlet.suites.shared_store import journal_at
+from vlm_gauntlet.suites.shared_store import journal_at, place_at
 
 from .ends import BY_HAND, TIME_OVER, Asked, CellEnd, end_of, failed
 
@@ -111,6 +111,8 @@ def run_cells_on_ray(
     Raises:
         UnavailableError: Ray is not installed, or there is no cluster at that address.
     """
+    if store:
+        place_at(store)  # an error now, not one in every cell
     asked = replace(asked, command=asked.command or this_command())
     with _cluster(address) as ray:
         run = _Run(ray, Journal(folder), told, lost)
@@ -151,7 +153,7 @@ class _Run:
                 self._submit(*self.waiting.popleft())
             done, _ = self.ray.wait(list(self.running), num_returns=1)
             for reference in done:
-                self._take(reference, *self.running.pop(reference))
+                self._take(reference)
 
     def stop(self) -> None:
         """Ends what runs; batches that are done stay done."""
@@ -165,24 +167,26 @@ class _Run:
         needs = {"num_cpus": 1, "num_gpus": int(cell.device == "cuda"), "max_retries": 0}
         self.running[self.ray.remote(**needs)(work).remote(job)] = cell, job, lost
 
-    def _take(self, reference: Any, cell: CellPlan, job: Job, lost: int) -> None:
-        raised = self.ray.exceptions
+    def _take(self, reference: Any) -> None:
+        (cell, job, lost), raised = self.running[reference], self.ray.exceptions
+        end, error = None, None
         try:
             end = self.ray.get(reference)
-        except raised.RayTaskError as error:  # the job raised before its cell could: no such method there, say
+        except raised.RayError as found:
+            error = found
+        del self.running[reference]  # not before: an interrupt leaves the cell among those that run
+        if isinstance(error, raised.RayTaskError):  # raised before its cell could: no such method there, say
             self._end(failed(cell, _wrong(f"a worker that cannot run it: {error.cause!r}", "the same installation")))
-        except raised.RayError as error:
-            how = type(error).__name__
-            if lost + 1 < MOST_LOST:
-                self.lost(cell, how)
-                self.waiting.appendleft((cell, job, lost + 1))
-            else:
-                self._end(failed(cell, _wrong(f"it lost {MOST_LOST} workers, at last by {how}", "workers that stay")))
+        elif error is not None and lost + 1 < MOST_LOST:
+            self.lost(cell, type(error).__name__)
+            self.waiting.appendleft((cell, job, lost + 1))
+        elif error is not None:
+            came = f"it lost {MOST_LOST} workers, at last by {type(error).__name__}"
+            self._end(failed(cell, _wrong(came, "workers that stay")))
+        elif end is None:
+            self.busy.append((cell, job, lost))
         else:
-            if end is None:
-                self.busy.append((cell, job, lost))
-            else:
-                self._end(end)
+            self._end(end)
 
     def _end(self, end: CellEnd) -> None:
         if end.outcome is not None and not is_there(self.journal.folder / f"{end.outcome.key}.json"):
