@@ -12,7 +12,7 @@ BOARD ?= site
 INPUTS ?= 100000
 STAMP := $(VENV)/.installed
 
-.PHONY: fast mini test fuzz night board health processors dummies mutants lint types docs browser clean help
+.PHONY: fast mini test fuzz beyond night board health processors dummies mutants lint types docs browser clean help
 help:
 	@echo "make fast   install, attack every defence on the embedded CLIP, render site/index.html (minutes, offline)"
 	@echo "make test   install, test our own code"
@@ -20,6 +20,7 @@ help:
 	@echo "make dummies      does any defence that cheats rank above its worth? the whole catalogue (minutes)"
 	@echo "make mutants      are the tests able to fail? small wrong changes, one by one, in a copy (half an hour)"
 	@echo "make fuzz         do the parsers stand bad files? 100,000 of them (minutes)"
+	@echo "make beyond       does a run on Ray give the same bits, and S3 keep them? a node is killed (installs 500 MB)"
 	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; most of an hour)"
 	@echo "make night  what settles most in BUDGET=8h of TIER=nightly on DEVICE=cuda; board in site/, report in report/"
 	@echo "make board  site/ from outcomes/;  make health BOARD=https://...  is a published board whole and young?"
@@ -73,6 +74,11 @@ fuzz: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --quiet
+
+# Several machines: the extras are too large for every install.
+beyond: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,beyond]"
+	$(BIN)/python -m pytest tests/suites/test_on_ray.py tests/suites/test_shared_store.py -n 0 -rs
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from typer.testing import CliRunner
 
+from vlm_gauntlet.cli.main import app
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.suites.journal import Journal
@@ -97,6 +99,27 @@ def test_everything_comes_but_what_is_no_outcome(location: str, tmp_path: Path) 
     with pytest.raises(GauntletError, match="holds the outcome"):
         three.fetch()
     assert three.outcomes() == [second], "what is whole came all the same"
+
+
+def test_merge_takes_what_machines_shared(tmp_path: Path) -> None:
+    first, second = outcome("10"), outcome("11", seed=1)
+    url = f"file://{tmp_path / 'shared'}"
+    SharedJournal(tmp_path / "one", url).write(first)
+    Journal(tmp_path / "two").write(second)
+    asked = ["merge", url, str(tmp_path / "two"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, asked, prog_name="gauntlet")
+    assert result.exit_code == 0 and "1 outcomes to" in result.output, result.output
+    assert {o.key for o in Journal(tmp_path / "out").outcomes()} == {first.key, second.key}
+
+
+def test_a_run_takes_what_another_machine_finished(location: str, tmp_path: Path) -> None:
+    cell = "run --method undefended --backbone miniclip-vit --dataset digits --protocol clean --limit 2 --store"
+    for machine in ("one", "two"):
+        asked = [*cell.split(), location, "--outcomes", str(tmp_path / machine)]
+        result = CliRunner().invoke(app, asked, prog_name="gauntlet")
+        assert result.exit_code == 0, result.output
+    (one,), (two,) = (Journal(tmp_path / machine).outcomes() for machine in ("one", "two"))
+    assert one == two, "the same in seconds and time: it was taken"
 
 
 def test_a_torn_object_is_an_error(location: str, tmp_path: Path) -> None:
