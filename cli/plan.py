@@ -38,7 +38,9 @@ def plan(
     calibrate: Annotated[str | None, typer.Option(help="such as 60s: measure the rate on --device for so long")] = None,
     device: Device = "cpu",
     machines: Annotated[int, typer.Option(min=1, help="GPUs that share the cells")] = 1,
-    hour: Annotated[float, typer.Option(min=0, help="what one GPU costs for an hour")] = 0.0,
+    hour: Annotated[
+        float | None, typer.Option(min=0, help="what one GPU costs for an hour; no price is assumed")
+    ] = None,
     budget: Budget = None,
     claims: Annotated[bool, typer.Option("--claims/--no-claims", help="also the cells that claims ask for")] = True,
     trained: Annotated[bool, typer.Option("--trained", help="as if every checkpoint were here")] = False,
@@ -48,8 +50,9 @@ def plan(
 
     Passes are upper bounds on paper (no sample leaves early; text passes left out) until outcomes in the folder tell
     what a method takes under a protocol. Seconds come from --passes, from --calibrate, or from outcomes of this device.
-    --budget takes the questions (a claim, a row that may rank) with the most value for an hour; --machines spreads the
-    cells, the longest first.
+    --budget takes the questions (a claim, a row that may rank) with the most value for an hour. --machines simulates a
+    schedule, the longest cell first, each on the machine that is free first: when all are done, and at --hour for how
+    much. A table tells what makes that affordable: limits by cost, samples that leave early, the budget.
 
     Examples:
 
@@ -67,11 +70,15 @@ def plan(
     choice = None if budget is None else made.chosen(duration(budget, "--budget") * machines)
     keys = None if choice is None else choice.cells
     shared = made.spread(machines, keys)
+    ways = _ways(tier, made, outcomes, limit, machines)
+    if choice is not None:
+        ways.append((f"what settles most in {budget}", shared))
     if as_json:
-        typer.echo(json.dumps(_record(made, choice, shared, hour), indent=1))
+        typer.echo(json.dumps(_record(made, choice, shared, ways, hour), indent=1))
         return
     _tell(tier, made)
     _tell_schedule(made, shared, hour)
+    _tell_ways(ways, hour)
     if choice is not None:
         tell_choice(made, choice, duration(str(budget), "--budget") * machines)
 
@@ -151,9 +158,39 @@ def _short(reason: str) -> str:
     return reason if len(reason) <= 90 else f"{reason[:90]}..."
 
 
-def _tell_schedule(made: "NightPlan", shared: "Schedule", hour: float) -> None:
+def _ways(
+    name: str, made: "NightPlan", outcomes: Path, limit: int | None, machines: int
+) -> "list[tuple[str, Schedule]]":
+    """The schedules of what is left, from the dearest way to run it to the cheapest."""
+    from vlm_gauntlet.suites.planning.affordable import steps
+    from vlm_gauntlet.suites.planning.finished import outcomes_in
+    from vlm_gauntlet.suites.planning.schedule import schedule
+    from vlm_gauntlet.suites.planning.work import key_of
+    from vlm_gauntlet.suites.tiers import tier as tier_named
+
+    left = {key for key, seconds in made.seconds.items() if seconds}
+    cells = {key: cell for cell in made.cells if (key := key_of(cell)) in left}
+    found = steps(cells, made.rate, outcomes_in(outcomes), limit=limit or tier_named(name).limit)
+    return [(step.words, schedule(step.seconds, machines)) for step in found]
+
+
+def _tell_ways(ways: "list[tuple[str, Schedule]]", hour: float | None) -> None:
+    typer.echo("\nwhat makes it affordable:" if hour is None else f"\nwhat makes it affordable, at {hour:g} an hour:")
+    lines = [
+        (words, sum(map(len, s.machines)), f"{sum(s.seconds) / 3600:,.1f}", told(s.makespan),
+         f"{100 * sum(s.seconds) / (len(s.machines) * s.makespan or 1):.0f}", *_price(s, hour))
+        for words, s in ways
+    ]  # fmt: skip
+    table(lines, ("way", "cells", "machine-hours", "done after", "busy %", *([] if hour is None else ["cost"])))
+
+
+def _price(shared: "Schedule", hour: float | None) -> list[str]:
+    return [] if hour is None else [f"{shared.cost(hour):,.0f}"]
+
+
+def _tell_schedule(made: "NightPlan", shared: "Schedule", hour: float | None) -> None:
     longest = max((s for s in made.seconds.values()), default=0.0)
-    paid = f", {shared.cost(hour):,.0f} at {hour:g} an hour" if hour else ""
+    paid = f", {shared.cost(hour):,.0f} at {hour:g} an hour" if hour is not None else "; no price was given (--hour)"
     typer.echo(
         f"\n{len(shared.machines)} machine{'' if len(shared.machines) == 1 else 's'}: done after "
         f"{told(shared.makespan)}, {sum(shared.seconds) / 3600:,.1f} machine-hours{paid}; "
@@ -180,7 +217,13 @@ def tell_choice(made: "NightPlan", choice: "Choice", budget: float) -> None:
     typer.echo("cells left out of: " + ", ".join(f"{name} {count}" for name, count in rest.most_common(SHOWN)))
 
 
-def _record(made: "NightPlan", choice: "Choice | None", shared: "Schedule", hour: float) -> dict[str, object]:
+def _record(
+    made: "NightPlan",
+    choice: "Choice | None",
+    shared: "Schedule",
+    ways: "list[tuple[str, Schedule]]",
+    hour: float | None,
+) -> dict[str, object]:
     from dataclasses import asdict
 
     return {
@@ -189,6 +232,8 @@ def _record(made: "NightPlan", choice: "Choice | None", shared: "Schedule", hour
         "cells": [asdict(w) for w in made.works], "blocked": made.blocked,
         "questions": [{"name": q.name, "kind": q.kind, "cells": sorted(q.cells)} for q in made.questions],
         "schedule": {"makespan": shared.makespan, "seconds": shared.seconds, "machines": shared.machines,
-                     "cost": shared.cost(hour)},
+                     "cost": None if hour is None else shared.cost(hour)},
+        "ways": [{"way": words, "hours": sum(s.seconds) / 3600, "makespan": s.makespan,
+                  "cost": None if hour is None else s.cost(hour)} for words, s in ways],
         "budget": None if choice is None else asdict(choice),
     }  # fmt: skip

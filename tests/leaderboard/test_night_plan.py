@@ -155,8 +155,15 @@ def test_the_command_tells_a_plan_and_its_budget(tmp_path: Path) -> None:
     assert plain.exit_code == 0, plain.output
     assert "9 cells, 0 done" in plain.output and "2 machines: done after" in plain.output
     assert "settle 0 claims and 1 rows" in plain.output
+    assert "what makes it affordable, at 3 an hour" in plain.output and "what settles most in 1h" in plain.output
     record = json.loads(CliRunner().invoke(app, [*asked, "--json"]).output)
     assert record["hours"] * 3600 == pytest.approx(sum(c["seconds"] for c in record["cells"]))
+    whole, limited = record["ways"]  # the tier limits nothing by cost
+    assert whole["hours"] == limited["hours"] == pytest.approx(record["hours"])
+    assert limited["cost"] == pytest.approx(3 * limited["hours"]) == record["schedule"]["cost"]
+    assert limited["makespan"] == record["schedule"]["makespan"] < 3600 * limited["hours"]
+    free = json.loads(CliRunner().invoke(app, [*asked[:-2], "--json"]).output)
+    assert free["schedule"]["cost"] is None and {way["cost"] for way in free["ways"]} == {None}
     assert not (tmp_path / "none").exists()
     bad = CliRunner().invoke(app, [*asked, "--budget", "8"])
     assert bad.exit_code == 2
