@@ -78,9 +78,10 @@ class Where:
         seconds: float | None = None,
         told: "Callable[[CellEnd], None]" = lambda _: None,
     ) -> "list[CellEnd]":
-        """Runs cells with a bar: see `suites/engines/`."""
+        """Runs cells with a bar: see `suites/engines/`. Ray gets the longest first, where no time ends the run."""
         from vlm_gauntlet.suites.engines.local import run_cells
         from vlm_gauntlet.suites.engines.on_ray import run_cells_on_ray
+        from vlm_gauntlet.suites.planning.shards import longest_first
 
         with bars(len(cells)) as shown:
 
@@ -93,6 +94,7 @@ class Where:
                     cells, self.journal, asked, seconds=seconds, begun=shown.begun, progress=shown.progress, told=both
                 )
             return run_cells_on_ray(
-                cells, self.folder, asked, store=self.store, address=self.address, seconds=seconds, told=both,
+                longest_first(cells) if seconds is None else cells, self.folder, asked, store=self.store,
+                address=self.address, seconds=seconds, told=both,
                 lost=lambda cell, how: typer.echo(f"worker lost ({how}): {cell.id} begins again", err=True),
             )  # fmt: skip

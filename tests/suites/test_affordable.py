@@ -37,15 +37,17 @@ def test_without_outcomes_a_plan_is_what_is_on_paper(cells: dict[str, CellPlan])
 
 def test_what_leaves_early_is_told_or_guessed_from_the_same_attack(cells: dict[str, CellPlan]) -> None:
     told = outcome("10", PGD, backbone="miniclip-vit", dataset="digits")  # 20 passes and two answers of one for each
+    other = outcome("10", OTHER, backbone="miniclip-vit", dataset="digits", passes=3)
     by_id = {(c.method.name, c.protocol.id): key for key, c in cells.items()}
-    share = saved([told]).shares["pgd", "white-box"]
-    assert share == pytest.approx(22 / each(cells[by_id["tecoa", PGD]])) and 0 < share < 1
-    _, limited, early = steps(cells, RATE, [told], limit=8)
+    longer = plan(["tecoa"], "miniclip-vit", ["digits"], [OTHER], limit=2)[0]
+    share = saved([told, other]).shares["pgd", "white-box"]
+    assert share == pytest.approx((22 + 26) / (each(cells[by_id["tecoa", PGD]]) + each(longer))) and 0 < share < 1
+    _, limited, early = steps(cells, RATE, [told, other], limit=8)
     assert early.seconds[by_id["tecoa", PGD]] == pytest.approx(8 * 22 / 10)
     assert early.seconds[by_id["ttc", PGD]] == pytest.approx(limited.seconds[by_id["ttc", PGD]] * share)
     for method in LIMITS:
         assert early.seconds[by_id[method, APGD]] == limited.seconds[by_id[method, APGD]]
-    assert "in 1 outcomes here; 1 cells guessed" in early.words
+    assert "in 2 outcomes here; 1 cells guessed" in early.words
 
 
 def test_methods_that_nobody_knows_tell_nothing() -> None:

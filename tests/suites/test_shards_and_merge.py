@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from tests.leaderboard.factory import outcome, retrieved
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.suites.cells import plan
+from vlm_gauntlet.suites.cells import CellPlan, plan
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.merging import merge
 from vlm_gauntlet.suites.planning.passes import passes
-from vlm_gauntlet.suites.planning.shards import parse, shard
+from vlm_gauntlet.suites.planning.shards import longest_first, parse, shard
 from vlm_gauntlet.suites.retrieval_records import RetrievalJournal
 
 CELLS = plan(
@@ -35,6 +35,17 @@ def test_shards_are_of_about_equal_length() -> None:
 
     one, two = (length([*shard(CELLS, f"{number}/2")]) for number in (1, 2))
     assert abs(one - two) < 0.25 * (one + two)
+
+
+def test_a_queue_begins_with_the_longest() -> None:
+    def length(cell: CellPlan) -> float:
+        each = passes(cell.method, cell.protocol, classes=10, backbone=cell.backbone_name)
+        assert each is not None
+        return each.forward + each.backward
+
+    queue = longest_first(CELLS)
+    assert [length(c) for c in queue] == sorted(map(length, CELLS), reverse=True)
+    assert sorted(c.id for c in queue) == [c.id for c in CELLS] and queue == longest_first(CELLS[::-1])
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "a/b", "1/0", "-1/2"])
