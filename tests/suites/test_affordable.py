@@ -10,7 +10,7 @@ from vlm_gauntlet.suites.planning.work import key_of
 
 from ..leaderboard.factory import outcome
 
-PGD, OTHER, APGD = "pgd-10-white-box-linf-1-255", "pgd-20-white-box-linf-1-255", "apgd-ce-20-white-box-linf-1-255"
+PGD, OTHER, APGD = "pgd-10-white-box-linf-1-255", "pgd-100-white-box-linf-1-255", "apgd-ce-20-white-box-linf-1-255"
 LIMITS = {"tecoa": 8, "ttc": 2}
 RATE = given(10.0)
 
