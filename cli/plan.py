@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +79,7 @@ def plan(
         return
     _tell(tier, made)
     _tell_schedule(made, shared, hour)
-    _tell_ways(ways, hour)
+    _tell_ways(ways, hour, None if budget is None else duration(budget, "--budget"))
     if choice is not None:
         tell_choice(made, choice, duration(str(budget), "--budget") * machines)
 
@@ -174,18 +175,23 @@ def _ways(
     return [(step.words, schedule(step.seconds, machines)) for step in found]
 
 
-def _tell_ways(ways: "list[tuple[str, Schedule]]", hour: float | None) -> None:
+def _tell_ways(ways: "list[tuple[str, Schedule]]", hour: float | None, night: float | None) -> None:
+    """The table of ways; with a budget, how many such nights each takes: what one finished costs the next nothing."""
     typer.echo("\nwhat makes it affordable:" if hour is None else f"\nwhat makes it affordable, at {hour:g} an hour:")
-    lines = [
-        (words, sum(map(len, s.machines)), f"{sum(s.seconds) / 3600:,.1f}", told(s.makespan),
-         f"{100 * sum(s.seconds) / (len(s.machines) * s.makespan or 1):.0f}", *_price(s, hour))
-        for words, s in ways
-    ]  # fmt: skip
-    table(lines, ("way", "cells", "machine-hours", "done after", "busy %", *([] if hour is None else ["cost"])))
-
-
-def _price(shared: "Schedule", hour: float | None) -> list[str]:
-    return [] if hour is None else [f"{shared.cost(hour):,.0f}"]
+    lines = []
+    for words, s in ways:
+        busy, there = sum(s.seconds), len(s.machines) * s.makespan
+        line = [
+            words,
+            sum(map(len, s.machines)),
+            f"{busy / 3600:,.1f}",
+            told(s.makespan),
+            f"{100 * busy / (there or 1):.0f}",
+        ]
+        line += [] if night is None else [f"{ceil(busy / (night * len(s.machines))):,}"]
+        lines.append([*line, *([] if hour is None else [f"{s.cost(hour):,.0f}"])])
+    more = [*([] if night is None else ["nights"]), *([] if hour is None else ["cost"])]
+    table(lines, ("way", "cells", "machine-hours", "done after", "busy %", *more))
 
 
 def _tell_schedule(made: "NightPlan", shared: "Schedule", hour: float | None) -> None:

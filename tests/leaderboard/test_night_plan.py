@@ -1,6 +1,7 @@
 """A plan knows what cells cost, which are done, and which claims and rows they settle."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,9 @@ def test_the_command_tells_a_plan_and_its_budget(tmp_path: Path) -> None:
     assert whole["hours"] == limited["hours"] == pytest.approx(record["hours"])
     assert limited["cost"] == pytest.approx(3 * limited["hours"]) == record["schedule"]["cost"]
     assert limited["makespan"] == record["schedule"]["makespan"] < 3600 * limited["hours"]
+    short = CliRunner().invoke(app, [*asked, "--budget", "10s"]).output
+    (row,) = [line.split() for line in short.splitlines() if line.startswith("limits by cost")]
+    assert int(row[-2].replace(",", "")) == math.ceil(3600 * record["hours"] / (2 * 10)) > 2, "nights of two machines"
     free = json.loads(CliRunner().invoke(app, [*asked[:-2], "--json"]).output)
     assert free["schedule"]["cost"] is None and {way["cost"] for way in free["ways"]} == {None}
     assert not (tmp_path / "none").exists()
