@@ -15,7 +15,7 @@ from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported
 from vlm_gauntlet.methods.claims import Claim
 from vlm_gauntlet.methods.registry import methods
 from vlm_gauntlet.methods.released import of_label
-from vlm_gauntlet.suites.runnable import PREPROCESSING, reduction_matters
+from vlm_gauntlet.suites.runnable import PREPROCESSING, PROMPTS, reduction_matters
 from vlm_gauntlet.training.pins import read_pins
 
 BACKBONES = {
@@ -119,7 +119,7 @@ def _fields(
     yield "norm", reported.norm, threat.norm
     yield "eps", reported.eps, threat.eps
     yield "knowledge", reported.knowledge, threat.knowledge
-    yield "prompts", reported.prompts, protocol.evaluation.prompts
+    yield "prompts", PROMPTS.get(reported.prompts, reported.prompts), protocol.evaluation.prompts
     yield (
         "preprocessing",
         PREPROCESSING.get(reported.preprocessing, reported.preprocessing),

@@ -8,11 +8,13 @@ from vlm_gauntlet.attacks.protocols import lost as lost_file
 from vlm_gauntlet.attacks.protocols import protocol, protocols, read_protocols
 from vlm_gauntlet.attacks.registry import as_reported, attack, build, choice
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, problems, unknown_name
+from vlm_gauntlet.fixtures.natural_sets import natural_sets, set_of
 from vlm_gauntlet.fixtures.prompts import template_sets
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol
 from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, lost, reported_protocol, reported_protocols
 
 PREPROCESSING = {"resize-224-bicubic-crop": "resize-crop", "resize-256-bilinear-crop-224": "resize-256-crop"}
+PROMPTS = {"openai-ensemble": "dataset"}  # CLIP_benchmark's sentences, which its copies of the sets on the hub bring
 PRECISION = ("fp32", "amp-fp16")
 ONE_SIDED = ("co-attack", "sga", "dra")  # may start in [0, eps]
 SIGN_STEPS = ("pgd", "cw-pgd", "sep-attack", "fgsm", "co-attack", "sga")
@@ -28,7 +30,7 @@ class Runnable:
 
 def runnable(reported: ReportedProtocol, dataset: str) -> Runnable:
     """What a reported protocol asks for on a data set, as protocols of ours."""
-    obstacles = list(_obstacles(reported))
+    obstacles = list(_obstacles(reported, dataset))
     made: list[Protocol] = []
     if not obstacles:
         try:
@@ -42,7 +44,7 @@ def runnable(reported: ReportedProtocol, dataset: str) -> Runnable:
     return Runnable(() if obstacles else tuple(made), tuple(obstacles))
 
 
-def _obstacles(reported: ReportedProtocol) -> Iterator[str]:
+def _obstacles(reported: ReportedProtocol, dataset: str) -> Iterator[str]:
     if reported.retrieval:
         yield "retrieval of captions is no cell of a classifier; `gauntlet retrieval` attacks it and prints R@k"
     if unknown := reported.unknown_fields():
@@ -55,8 +57,11 @@ def _obstacles(reported: ReportedProtocol) -> Iterator[str]:
         yield "images that pass through 8 bits are not built yet"
     if reported.precision not in (*PRECISION, "unknown"):
         yield f"attacks in {reported.precision} are not built yet"
-    if reported.prompts not in (*template_sets(), "unknown") and not reported.retrieval:
+    if reported.prompts not in (*template_sets(), *PROMPTS, "unknown") and not reported.retrieval:
         yield f"prompts {reported.prompts!r} are not here"
+    own = natural_sets().get(set_of(reported.samples, dataset))
+    if reported.prompts in PROMPTS and not (own and own.hub):
+        yield f"prompts {reported.prompts!r} come with a set of the hub, and no commit of {dataset!r} is known there"
     if reported.preprocessing not in (*PREPROCESSING, "unknown"):
         yield f"preprocessing {reported.preprocessing!r} is not built"
     if reported.knowledge == "adaptive":
@@ -82,7 +87,10 @@ def _protocol(reported: ReportedProtocol, dataset: str, component: Component | N
         },
         "attack": choice(NO_ATTACK if component is None else component.attack, _parameters(reported, component),
                          where=f"reported protocol {reported.id}"),
-        "evaluation": {"prompts": reported.prompts, "preprocessing": PREPROCESSING[reported.preprocessing]},
+        "evaluation": {
+            "prompts": PROMPTS.get(reported.prompts, reported.prompts),
+            "preprocessing": PREPROCESSING[reported.preprocessing],
+        },
     })  # fmt: skip
 
 

@@ -202,7 +202,7 @@ def test_the_command_would_make_the_missing_outcome() -> None:
 
 def test_a_method_that_is_not_here_and_an_attack_that_is_not() -> None:
     assert "not implemented" in one(claim(method="delta_llava")).reason
-    assert "prompts 'openai-ensemble'" in one(claim(protocol="fare-clean")).reason
+    assert "no commit of 'imagenet_r' is known" in one(claim(protocol="fare-clean", dataset="imagenet_r")).reason
 
 
 def test_sum_and_mean_step_alike_in_fp32() -> None:

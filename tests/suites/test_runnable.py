@@ -212,6 +212,16 @@ def test_templates_of_papers() -> None:
         template("tekoa", "cifar10")
 
 
+def test_the_sentences_of_a_set_on_the_hub_are_the_papers_ensemble() -> None:
+    fare = reported_protocol("fare-clean")
+    (own,) = runnable(fare, "cifar10").protocols
+    assert own.evaluation.prompts == "dataset" and runnable(fare, "caltech101").protocols, "VTAB's is on the hub"
+    whole = fare.model_copy(update={"samples": "whole test split"})
+    for unpinned in (runnable(fare, "imagenet_r"), runnable(whole, "caltech101")):
+        assert not unpinned.protocols and "no commit of" in unpinned.obstacles[0]
+    assert template("tpt", "dtd") == "a photo of a {}."
+
+
 def test_bad_templates_are_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "templates.toml").write_text('[x]\ndefault = "no place"\n')
