@@ -7,17 +7,21 @@ counts them on a model.
 from dataclasses import dataclass
 from functools import singledispatch
 
+from vlm_gauntlet.attacks.a3 import A3, ROUNDS
 from vlm_gauntlet.attacks.adaptive.ensemble import AdaptiveEnsemble
 from vlm_gauntlet.attacks.autoattack import APGDT, AutoPGD
 from vlm_gauntlet.attacks.base import Attack
 from vlm_gauntlet.attacks.ensembles import Ensemble
 from vlm_gauntlet.attacks.fab import FABT
 from vlm_gauntlet.attacks.fmn import FMN
+from vlm_gauntlet.attacks.gradients import GradientAttack
 from vlm_gauntlet.attacks.multimodal.ascent import PairAscent
 from vlm_gauntlet.attacks.multimodal.dra import DRA
 from vlm_gauntlet.attacks.multimodal.sga import SGA
 from vlm_gauntlet.attacks.noise import Noise
+from vlm_gauntlet.attacks.odi import ODIAPGD, ODIPGD
 from vlm_gauntlet.attacks.pgd import PGD
+from vlm_gauntlet.attacks.pma import PARTS, PMA
 from vlm_gauntlet.attacks.rays import RayS
 from vlm_gauntlet.attacks.square import Square
 from vlm_gauntlet.attacks.text.bert_attack import TextAttack
@@ -79,6 +83,33 @@ def _(attack: PGD, setting: Setting) -> Questions:
     starts = draws if attack.loss in ("dlr", "ce-targeted", "dlr-targeted") else 0
     pseudo = attack.labels == "pseudo"
     return Questions(attack.total_steps * (draws + bent), attack.restarts + 1 + pseudo + starts)
+
+
+@questions.register
+def _(attack: ODIPGD, setting: Setting) -> Questions:
+    plain = questions.dispatch(PGD)(attack, setting)
+    return (plain or Questions()) + Questions(answers=attack.restarts)
+
+
+@questions.register
+def _(attack: PMA, setting: Setting) -> Questions:
+    return _by_rounds(attack, len(PARTS) * attack.restarts, setting)
+
+
+@questions.register
+def _(attack: ODIAPGD, setting: Setting) -> Questions:
+    return _by_rounds(attack, attack.restarts, setting)
+
+
+@questions.register
+def _(attack: A3, setting: Setting) -> Questions:
+    return _by_rounds(attack, len(ROUNDS[: attack.rounds]), setting)
+
+
+def _by_rounds(attack: GradientAttack, rounds: int, setting: Setting) -> Questions:
+    """One gradient at the clean image, and a look at the end of each round."""
+    draws = _draws(attack, setting)
+    return Questions((attack.total_steps + 1) * draws, rounds * draws + 2)
 
 
 @questions.register

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.attacks.a3 import A3
 from vlm_gauntlet.attacks.adaptive.ensemble import AdaptiveEnsemble
 from vlm_gauntlet.attacks.autoattack import APGDCE, APGDT
 from vlm_gauntlet.attacks.base import Attack
@@ -14,7 +15,9 @@ from vlm_gauntlet.attacks.ensembles import Fare, Rand, Standard
 from vlm_gauntlet.attacks.fab import FABT
 from vlm_gauntlet.attacks.fmn import FMN
 from vlm_gauntlet.attacks.noise import Noise
+from vlm_gauntlet.attacks.odi import ODIAPGD, ODIPGD
 from vlm_gauntlet.attacks.pgd import PGD
+from vlm_gauntlet.attacks.pma import PMA
 from vlm_gauntlet.attacks.rays import RayS
 from vlm_gauntlet.attacks.square import Square
 from vlm_gauntlet.attacks.transfer_query import TransferQuery
@@ -52,7 +55,8 @@ EXACT = [
     PGD(*BUDGET, steps=7, restarts=2), PGD(*BUDGET, steps=3, eot=4), PGD(*BUDGET, steps=3, loss="dlr", eot=2),
     APGDCE(*BUDGET, 20), APGDCE(*BUDGET, 20, restarts=2, eot=3), APGDT(*BUDGET, 20, n_targets=3), FMN(*BUDGET, steps=9),
     Square(*BUDGET, queries=30), Noise(*BUDGET, queries=5), RayS(*BUDGET, queries=30),
-    Rand(*BUDGET, 20, eot=2), Fare(*BUDGET, 20),
+    Rand(*BUDGET, 20, eot=2), Fare(*BUDGET, 20), PMA(*BUDGET, steps=6, restarts=2), PMA(*BUDGET, steps=4, eot=3),
+    ODIPGD(*BUDGET, 5, restarts=2, eot=2), ODIAPGD(*BUDGET, 5, restarts=2, eot=2), A3(*BUDGET, rounds=3, eot=2),
 ]  # fmt: skip
 BOUNDED = [
     FABT(*BUDGET, steps=10), Standard(*BUDGET, 20), TransferQuery(*BUDGET, queries=30), AdaptiveEnsemble(*BUDGET),
