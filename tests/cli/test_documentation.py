@@ -1,8 +1,7 @@
 """What the documentation shows is true: its code runs, its names exist, its commands are those of the command line."""
 
 import re
-from collections.abc import Callable
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -54,8 +53,9 @@ def test_the_parts_that_an_author_may_write_are_all_told() -> None:
 
 @pytest.mark.skipif(find_spec("mkdocs") is None, reason="no mkdocs: `make docs` installs it")
 def test_the_page_of_commands_comes_from_the_command_line() -> None:
-    written: dict[str, Callable[[], str]] = {}
-    exec((ROOT / "docs" / "commands.py").read_text(), written)
-    text = written["page"]()
+    spec = spec_from_file_location("commands", ROOT / "docs" / "commands.py")
+    assert spec is not None and spec.loader is not None
+    spec.loader.exec_module(commands := module_from_spec(spec))
+    text = commands.page()
     assert "## `gauntlet run`" in text and "--tier" in text and "\b" not in text
     assert "```\ngauntlet doctor\n" in text
