@@ -96,14 +96,16 @@ def _templates() -> Iterable[tuple[str, dict[str, str]]]:
     return template_sets().items()
 
 
+@cache
 def claims_by_set() -> dict[str, list[Claim]]:
     """Claims by the id of the set with the samples that their protocol speaks of."""
+    return by(claims(), lambda claim: _set_of(claim.protocol, claim.dataset))
 
-    def place(claim: Claim) -> str:
-        reported = reported_protocols().get(claim.protocol)
-        return set_of(reported.samples, claim.dataset) if reported else claim.dataset
 
-    return by(claims(), place)
+@cache  # thousands of claims of a few hundred pairs
+def _set_of(protocol: str, dataset: str) -> str:
+    reported = reported_protocols().get(protocol)
+    return set_of(reported.samples, dataset) if reported else dataset
 
 
 def names(rows: Iterable[Row], retrieved: Iterable[str] = ()) -> list[str]:

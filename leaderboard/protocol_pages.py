@@ -16,6 +16,7 @@ from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import UNKNOWN, Component, ReportedProtocol, reported_protocols
 from vlm_gauntlet.fixtures.reported import parts as reported_files
+from vlm_gauntlet.fixtures.sources import sources
 from vlm_gauntlet.methods.claims import Claim, claims
 from vlm_gauntlet.suites.runnable import runnable
 
@@ -162,8 +163,8 @@ def write_protocol_pages(
         ]  # fmt: skip
         there = ran.get(page, [])
         text = template.render(
-            **shared, root="../../", family=family, lines=lines, ran=there[:MOST], more=max(0, len(there) - MOST),
-            known=attacks(),
+            **shared, root="../../", family=family, source=sources().get(family), lines=lines, known=attacks(),
+            ran=there[:MOST], more=max(0, len(there) - MOST),
         )  # fmt: skip
         (out / page).write_text(text, encoding="utf-8")
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from vlm_gauntlet.leaderboard.formatting import file_name
+from vlm_gauntlet.leaderboard.places import backbone_page
 from vlm_gauntlet.leaderboard.site import build_site
 
 from .factory import MADE, fired, outcome, retrieved
@@ -27,12 +28,16 @@ CLIP = "open_clip:ViT-B-32-quickgelu/openai"
 TRANSFER, PGD, ADAPTIVE = (f"pgd-{a}-linf-1-255" for a in ("10-transfer", "10-white-box", "20-adaptive"))
 STANDS = {"undefended": 0, "tecoa": 12, "fare": 9, "ttc": 3, "c_avp": 11, SCRIPT: 16}
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
+CELLS = f"cells/ttc/{file_name(CLIP)}/stl10.html"
 # One page of each kind; claims of a method with few.
 KINDS = (
     "index.html", "methods/ttc.html", "methods/undefended.html", "datasets/stl10.html",
     "datasets/a_data_set_of_many_words.html", "claims/index.html", "claims/apt_v.html", "audit.html", "optimality.html",
     "series.html", "findings.html", "cheating.html", "retrieval.html", "papers/doc/table-1.html", "reproduction.html",
-    f"cells/ttc/{file_name(CLIP)}/stl10.html",
+    CELLS,
+    "reference.html", "taxonomy.html", "datasets/cifar10.html", "datasets/digits.html", "attacks/pgd.html",
+    "attacks/rays.html", "protocols/pgd-10.html", "protocols/clean.html", "protocols/reported/ttc.html",
+    "backbones/miniclip-vit.html", backbone_page(CLIP),
 )  # fmt: skip
 
 COLOURED = (
@@ -40,7 +45,8 @@ COLOURED = (
     "methods/ttc.html",
     "papers/doc/table-1.html",
     "reproduction.html",
-    KINDS[-1],
+    CELLS,
+    "protocols/reported/ttc.html",
 )  # every colour there is
 
 
