@@ -4,12 +4,14 @@ View 0 is the image itself, the others are random resized crops, half of them mi
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.draws import Draws
@@ -121,24 +123,49 @@ def view_features(backbone: Backbone, images: Tensor, views: Views, through: int
         features = backbone.encode_image(views.render(images, backbone.image_size).flatten(0, 1))
         return F.normalize(features.float(), dim=-1).view(len(images), views.count, -1)
 
-    def all_of(views: Views, graph: bool) -> Tensor:
-        step = max(1, AT_ONCE // views.count)
-        parts = [slice(i, i + step) for i in range(0, len(images), step)]
-        if not graph:
-            with torch.no_grad():
-                return torch.cat([encode(images[part], views[part]) for part in parts])
-        again = [checkpoint(encode, images[p], views[p], use_reentrant=False, preserve_rng_state=False) for p in parts]
-        return torch.cat(again)
+    def parts_of(count: int) -> list[slice]:
+        step = max(1, AT_ONCE // count)
+        return [slice(i, i + step) for i in range(0, len(images), step)]
 
-    values = all_of(views, graph=False)
+    with torch.no_grad():
+        values = torch.cat([encode(images[part], views[part]) for part in parts_of(views.count)])
     if not (torch.is_grad_enabled() and images.requires_grad):
         return values
     count = min(through or views.count, views.count)
-    alive = all_of(views.first(count), graph=True)
     share = values.new_full((count, 1), (views.count - 1) / max(1, count - 1))
     share[0] = 1
-    # Adds an exact zero, so that the values do not depend on whether somebody asks for a gradient.
-    return values + F.pad(share * (alive - alive.detach()), (0, 0, 0, views.count - count))
+
+    def again(images: Tensor, part: slice) -> Tensor:
+        return share * encode(images, views.first(count)[part])
+
+    apply: Callable[..., Tensor] = _Recomputed.apply
+    found = [apply(images[p], values[p], partial(again, part=p)) for p in parts_of(count)]
+    return torch.cat(found)
+
+
+class _Recomputed(torch.autograd.Function):
+    """Values that were computed without a graph, with the gradient of what computes them again backwards.
+
+    So they do not depend on whether somebody asks for a gradient, and nobody computes them a third time, as a
+    checkpoint beside them would. May be differentiated twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, values: Tensor, again: Callable[[Tensor], Tensor]) -> Tensor:
+        """Images [B, 3, H, W] and their values [B, N, D]; `again` gives the first of these N."""
+        ctx.save_for_backward(images)
+        ctx.again = again
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """Of the images; with a graph of its own where a second derivative is asked for."""
+        (images,), twice = ctx.saved_tensors, torch.is_grad_enabled()
+        with torch.enable_grad():
+            images = images if twice else images.detach().requires_grad_()
+            values = ctx.again(images)
+            (gradient,) = torch.autograd.grad(values, images, gradients[0][:, : values.shape[1]], create_graph=twice)
+        return gradient, None, None
 
 
 def entropy(logits: Tensor) -> Tensor:

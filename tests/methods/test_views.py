@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.transforms.v2.functional import pil_to_tensor, resized_crop
 
 from vlm_gauntlet.fixtures.backbone import Backbone
@@ -170,6 +171,31 @@ def test_the_gradient_goes_through_the_views_that_it_is_told_to(
     times = torch.tensor([1.0] + [7 / (count - 1)] * (count - 1) if count > 1 else [1.0])[:, None]
     (expected,) = torch.autograd.grad((features * times * probe[:, :count]).sum(), inputs)
     assert torch.allclose(measured, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("through", "forward", "backward"), [(None, 16, 8), (3, 11, 3)])
+def test_a_gradient_takes_one_pass_back_and_one_more_forth(
+    through: int | None, forward: int, backward: int, tiny_backbone: Backbone, images: Tensor
+) -> None:
+    before = replace(tiny_backbone.passes)
+    gradient_of(tiny_backbone, images, drawn(images, 8), torch.ones(6, 8, 16), through)
+    taken = tiny_backbone.passes - before
+    assert (taken.forward, taken.backward) == (6 * forward, 6 * backward)
+
+
+def test_the_second_derivative_is_that_of_the_features(tiny_backbone: Backbone, images: Tensor) -> None:
+    """An unrolled defence differentiates a gradient of the features."""
+    inputs, views, probe = images[:2].clone().requires_grad_(), drawn(images, 3)[:2], torch.randn(2, 3, 16)
+
+    def second(features: Tensor) -> Tensor:
+        (first,) = torch.autograd.grad((features * probe).sum(), inputs, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), inputs)[0]
+
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernel cannot be differentiated twice
+        seen = tiny_backbone.encode_image(views.render(inputs, 16).flatten(0, 1))
+        expected = second(F.normalize(seen, dim=-1).view(2, 3, -1))
+        measured = second(view_features(tiny_backbone, inputs, views))
+    assert expected.abs().max() > 0 and torch.allclose(measured, expected, rtol=1e-2, atol=1e-4 * expected.abs().max())
 
 
 def test_the_gradient_through_a_few_views_is_the_full_one_on_average(tiny_backbone: Backbone, images: Tensor) -> None:
