@@ -15,7 +15,7 @@ from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, reported
 from vlm_gauntlet.methods.claims import Claim
 from vlm_gauntlet.methods.registry import methods
 from vlm_gauntlet.methods.released import of_label
-from vlm_gauntlet.suites.runnable import PREPROCESSING, PROMPTS, reduction_matters
+from vlm_gauntlet.suites.runnable import PREPROCESSING, PROMPTS, STORED, reduction_matters
 from vlm_gauntlet.training.pins import read_pins
 
 BACKBONES = {
@@ -68,7 +68,7 @@ def match(claim: Claim, outcomes: Sequence[Outcome]) -> Match:
     for outcome in sorted(outcomes, key=lambda o: (o.provenance.made, o.key)):
         if outcome.cell.method.partition("+")[0] != claim.method or reported_as(outcome.cell.dataset) != claim.dataset:
             continue
-        component, apart = against(claim.protocol, claim.dataset, outcome.cell.protocol)
+        component, apart = against(claim.protocol, claim.dataset, outcome.cell.dataset, outcome.cell.protocol)
         differences = (*_differing(_of_models(claim, outcome)), *apart)
         if differences:
             near.append(NearMiss(outcome, differences))
@@ -95,11 +95,11 @@ def _differing(fields: Iterable[tuple[str, object, object]]) -> Iterator[Differe
 
 
 @cache
-def against(name: str, dataset: str, run: Protocol) -> tuple[Component | None, tuple[Difference, ...]]:
-    """The component of a reported protocol that a run answers, and where they differ, on one data set."""
+def against(name: str, dataset: str, taken: str, run: Protocol) -> tuple[Component | None, tuple[Difference, ...]]:
+    """The component of a reported protocol that a run on the set `taken` answers, and where they differ."""
     reported = reported_protocol(name)
     component = _component(reported, run)
-    return component, tuple(_differing(_fields(reported, component, dataset, run)))
+    return component, tuple(_differing(_fields(reported, component, dataset, taken, run)))
 
 
 def _of_models(claim: Claim, outcome: Outcome) -> Iterator[tuple[str, object, object]]:
@@ -112,7 +112,7 @@ def _of_models(claim: Claim, outcome: Outcome) -> Iterator[tuple[str, object, ob
 
 
 def _fields(
-    reported: ReportedProtocol, component: Component | None, dataset: str, protocol: Protocol
+    reported: ReportedProtocol, component: Component | None, dataset: str, taken: str, protocol: Protocol
 ) -> Iterator[tuple[str, object, object]]:
     threat, run = protocol.threat, parameters(protocol.attack)
     yield "attack", "none" if component is None else component.attack, protocol.attack.name
@@ -126,12 +126,12 @@ def _fields(
         protocol.evaluation.preprocessing,
     )
     yield "precision", reported.precision, run.get("precision", "fp32")
-    yield "samples", population(reported.samples, dataset), population("whole test split", dataset)
+    yield "samples", population(reported.samples, dataset), population("whole test split", taken)
     if component is None:
         return
     yield "modality", reported.modality, threat.modality
     yield "attack resolution", reported.resolution_for(dataset), threat.attack_resolution
-    yield "quantised", reported.quantised, False
+    yield "quantised", STORED.get(reported.quantised, reported.quantised), protocol.evaluation.stored
     yield from _parameters(reported, component, protocol, run)
 
 

@@ -108,7 +108,7 @@ def reporters() -> dict[str, tuple[ReportedProtocol, ...]]:
 
 
 def _same(reported: ReportedProtocol, dataset: str, protocol: Protocol) -> bool:
-    return {one.field for one in against(reported.id, dataset, protocol)[1]} <= ASKED
+    return {one.field for one in against(reported.id, dataset, dataset, protocol)[1]} <= ASKED
 
 
 def component_fields(component: Component) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from vlm_gauntlet.fixtures.errors import GauntletError
+from vlm_gauntlet.fixtures.natural_sets import set_of
+from vlm_gauntlet.fixtures.reported import reported_protocol
 from vlm_gauntlet.fixtures.stand_in import in_place_of
 from vlm_gauntlet.methods.card import Card
 from vlm_gauntlet.methods.claims import Claim
@@ -111,7 +113,8 @@ def _cells(claim: Claim, backbone: str, **same: object) -> list[CellPlan]:
     name = claim.method + (f"+{claim.variant}" if claim.variant else "")
     limit = WHOLE_SET if needed is None else needed
     asked = [one.protocol for one in readings_of(claim)] or [claim.protocol]
-    return plan([name], backbone, [claim.dataset], asked, limit=limit, **same)  # type: ignore[arg-type]
+    taken = set_of(reported_protocol(claim.protocol).samples, claim.dataset)
+    return plan([name], backbone, [taken], asked, limit=limit, **same)  # type: ignore[arg-type]
 
 
 def row_questions(cells: Iterable[CellPlan], seconds: dict[str, float]) -> list[Question]:

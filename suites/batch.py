@@ -23,7 +23,7 @@ from vlm_gauntlet.fixtures.datasets import Batch
 from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.prompts import PromptSet
-from vlm_gauntlet.fixtures.protocols import Gradient, Protocol
+from vlm_gauntlet.fixtures.protocols import Gradient, Protocol, Stored
 from vlm_gauntlet.fixtures.records import Cost, Sample
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.victims import BoundDefence, Recorder
@@ -32,6 +32,7 @@ from .journal import BatchResult
 from .metered import metered
 from .replay import gap, regrouped, replayed, replayed_draws, secret_keys
 from .scoring import Answers, InProcess, Rearranged, Scorer
+from .stored import as_stored
 
 Ask = Callable[[], Answers]
 
@@ -86,7 +87,7 @@ class Evaluation:
         """How it is scored."""
         return Asked(
             self.prompts, self.seed, self.draws, self.confirming, self.defence.card.randomised,
-            self.defence.batch_coupled, str(self.defence.backbone.device),
+            self.defence.batch_coupled, str(self.defence.backbone.device), self.protocol.evaluation.stored,
         )  # fmt: skip
 
     @property
@@ -112,6 +113,7 @@ class Asked:
         randomised: whether it draws.
         coupled: whether a sample's answer depends on its batch.
         device: torch device.
+        stored: how attacked images reach it.
     """
 
     prompts: PromptSet
@@ -121,6 +123,7 @@ class Asked:
     randomised: bool
     coupled: bool
     device: str
+    stored: Stored = "floats"
 
 
 @dataclass
@@ -245,7 +248,8 @@ def score_batch(
     shuffled = Rearranged(scorer, coupled=asked.coupled)
     calls, fresh = range(draws), None
     if changed:
-        final, read = images if made.images is None else made.images, made.prompts or prompts
+        final = images if made.images is None else as_stored(made.images, asked.stored)
+        read = made.prompts or prompts
         found = shuffled.score(final, read, keys, range(draws + asked.confirming))
         right = (found.classes == labels).long()
         attacked, logits = right[:draws].sum(0), found.logits

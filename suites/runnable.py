@@ -10,11 +10,12 @@ from vlm_gauntlet.attacks.registry import as_reported, attack, build, choice
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, problems, unknown_name
 from vlm_gauntlet.fixtures.natural_sets import natural_sets, set_of
 from vlm_gauntlet.fixtures.prompts import template_sets
-from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol
+from vlm_gauntlet.fixtures.protocols import NO_ATTACK, Protocol, Stored
 from vlm_gauntlet.fixtures.reported import Component, ReportedProtocol, lost, reported_protocol, reported_protocols
 
 PREPROCESSING = {"resize-224-bicubic-crop": "resize-crop", "resize-256-bilinear-crop-224": "resize-256-crop"}
 PROMPTS = {"openai-ensemble": "dataset"}  # CLIP_benchmark's sentences, which its copies of the sets on the hub bring
+STORED: dict[bool | str, Stored] = {False: "floats", "truncated": "truncated", "rounded": "rounded"}
 PRECISION = ("fp32", "amp-fp16")
 ONE_SIDED = ("co-attack", "sga", "dra")  # may start in [0, eps]
 SIGN_STEPS = ("pgd", "cw-pgd", "sep-attack", "fgsm", "co-attack", "sga")
@@ -54,7 +55,7 @@ def _obstacles(reported: ReportedProtocol, dataset: str) -> Iterator[str]:
     if any(c.random_start == "one-sided" and c.attack not in ONE_SIDED for c in reported.components):
         yield "a random start in [0, eps] is not built: ours lies in [-eps, eps]"
     if reported.quantised is True:
-        yield "images that pass through 8 bits are not built yet"
+        yield "the source does not say how images became 8 bits: cut off, or rounded"
     if reported.precision not in (*PRECISION, "unknown"):
         yield f"attacks in {reported.precision} are not built yet"
     if reported.prompts not in (*template_sets(), *PROMPTS, "unknown") and not reported.retrieval:
@@ -90,6 +91,7 @@ def _protocol(reported: ReportedProtocol, dataset: str, component: Component | N
         "evaluation": {
             "prompts": PROMPTS.get(reported.prompts, reported.prompts),
             "preprocessing": PREPROCESSING[reported.preprocessing],
+            "stored": "floats" if component is None else STORED[reported.quantised],
         },
     })  # fmt: skip
 

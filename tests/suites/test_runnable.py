@@ -63,7 +63,7 @@ def test_one_protocol_a_component() -> None:
         (changed(defect="its code is lost"), "its code is lost"),
         (with_component(random_start="one-sided"), "a random start in [0, eps] is not built"),
         (with_component(attack="cw-pgd", loss="cw"), "the source does not say: cw-pgd.kappa"),
-        (changed(quantised=True), "8 bits"),
+        (changed(quantised=True), "how images became 8 bits"),
         (changed(precision="fp16"), "attacks in fp16"),
         (changed(prompts="learned"), "prompts 'learned'"),
         (changed(preprocessing="squash"), "preprocessing 'squash'"),
