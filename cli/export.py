@@ -8,7 +8,20 @@ import typer
 
 from .console import table
 
-Kind = Literal["csv", "json", "latex", "badges", "eval-results", "every-eval-ever", "codecheck", "system", "deposit"]
+Kind = Literal[
+    "csv",
+    "json",
+    "latex",
+    "parquet",
+    "mlflow",
+    "wandb",
+    "badges",
+    "eval-results",
+    "every-eval-ever",
+    "codecheck",
+    "system",
+    "deposit",
+]
 Outcomes = Annotated[Path, typer.Option(help="folder of outcomes", exists=True, file_okay=False)]
 results = typer.Typer(add_completion=False, rich_markup_mode=None, help="Outcomes as data: is a folder of them sound?")
 
@@ -21,7 +34,9 @@ def export(
 ) -> None:
     """Writes outcomes that rank in a format of the field.
 
-    csv, json, latex: the rows of the board. badges: shields.io endpoints ("reproduced 12/14", "adaptive 2.4 %").
+    csv, json, latex, parquet (pyarrow), mlflow (a store of files), wandb (offline): the rows of the board. Without its
+    package, or where a library fails, such an export says so in one line, and its exit is 0.
+    badges: shields.io endpoints ("reproduced 12/14", "adaptive 2.4 %").
     every-eval-ever, eval-results (the hub's), codecheck (the claims of each method): see leaderboard/exchange.py.
     deposit: a folder for an archive with DOI, with .zenodo.json and SHA256SUMS.
 
@@ -29,14 +44,17 @@ def export(
 
       gauntlet export --to latex --outcomes outcomes --out tables
 
+      gauntlet export --to parquet --outcomes outcomes --out tables
+
       gauntlet export --to deposit --outcomes outcomes --out archive && (cd archive && sha256sum -c SHA256SUMS)
     """
     from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.leaderboard import exchange
     from vlm_gauntlet.leaderboard.deposit import write_deposit, write_files
     from vlm_gauntlet.leaderboard.evidence import gather
-    from vlm_gauntlet.leaderboard.exports import to_csv, to_json, to_latex
+    from vlm_gauntlet.leaderboard.exports import records, to_csv, to_json, to_latex
     from vlm_gauntlet.leaderboard.rows import card_of
+    from vlm_gauntlet.leaderboard.trackers import PACKAGES, send
     from vlm_gauntlet.leaderboard.verdicts import verdicts
     from vlm_gauntlet.methods.claims import claims
     from vlm_gauntlet.suites.known_here import KnownHere
@@ -48,6 +66,10 @@ def export(
             where="--outcomes", fix=f"gauntlet results test {outcomes} says why",
         )  # fmt: skip
     rows, files = found.rows(), {}
+    if to in PACKAGES:
+        problem = send(to, records(rows, told=found.told), out)
+        typer.echo(problem or f"{len(rows)} rows -> {out}", err=bool(problem))
+        return
     if to == "csv":
         files = {"results.csv": to_csv(rows, told=found.told)}
     elif to == "json":

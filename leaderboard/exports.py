@@ -74,31 +74,32 @@ def record(row: Row, place: RankRange | None = None, told: Told | None = None) -
 
 def to_json(found: Sequence[Row], ranks: Ranks | None = None, told: Told | None = None) -> str:
     """All rows as a JSON array, one object a row; `ranks` where they are known already."""
-    return as_json(_records(found, ranks, told))
+    return as_json(records(found, ranks, told))
 
 
 def to_csv(found: Sequence[Row], ranks: Ranks | None = None, told: Told | None = None) -> str:
     """All rows as CSV with a header; an absent number is an empty field."""
-    return as_csv(_records(found, ranks, told))
+    return as_csv(records(found, ranks, told))
 
 
-def _records(found: Sequence[Row], ranks: Ranks | None, told: Told | None) -> list[dict[str, object]]:
+def records(found: Sequence[Row], ranks: Ranks | None = None, told: Told | None = None) -> list[dict[str, object]]:
+    """All rows as flat data."""
     places = rank_ranges(found) if ranks is None else ranks
     return [record(row, places.get(row_key(row)), told) for row in found]
 
 
-def as_json(records: Sequence[Mapping[str, object]]) -> str:
+def as_json(lines: Sequence[Mapping[str, object]]) -> str:
     """Flat data as a JSON array."""
-    return json.dumps(records, indent=1, allow_nan=False) + "\n"
+    return json.dumps(lines, indent=1, allow_nan=False) + "\n"
 
 
-def as_csv(records: Sequence[Mapping[str, object]]) -> str:
+def as_csv(lines: Sequence[Mapping[str, object]]) -> str:
     """Flat data as CSV; text that a spreadsheet would calculate has an apostrophe before it, and is text."""
     text = io.StringIO()
-    if records:
-        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    if lines:
+        writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _inert(value) for name, value in line.items()} for line in records)
+        writer.writerows({name: _inert(value) for name, value in line.items()} for line in lines)
     return text.getvalue()
 
 
