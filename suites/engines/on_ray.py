@@ -1,9 +1,10 @@
-"""Runs cells on the machines that Ray holds; a lost machine costs what its cells did since their last batch, or less.
+"""Runs cells on the machines that Ray holds. Whatever becomes of a cell or a machine, the other cells run.
 
-A cell is one task: a GPU each where the device is `cuda`, a processor each elsewhere. Machines may come and go: what
-is not begun waits in one queue, and a cell whose worker was lost begins again elsewhere, from the batch in flight
-where the folder of outcomes is shared. Whatever becomes of a cell, the others run. Each machine needs the same
-installation (compared before a cell runs), and data sets and weights of its own.
+A cell is one task: a GPU each where the device is `cuda`, a processor each elsewhere. It is not divided further: its
+batches are one log, in order, from which a killed one goes on. Machines may come and go: what is not begun waits in one
+queue, and a cell whose worker was lost begins again elsewhere, from the batch in flight where the folder of outcomes is
+shared, else from its first. Each machine needs the same installation (compared before a cell runs), and data sets and
+weights of its own.
 """
 
 import os

@@ -1,6 +1,8 @@
 """On a real cluster of Ray a node is killed: the results are those of a run without Ray, bit for bit."""
 
+import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -25,6 +27,7 @@ from vlm_gauntlet.suites.engines.local import run_cells
 from vlm_gauntlet.suites.engines.on_ray import MOST_LOST, Job, run_cells_on_ray, work
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.planning.work import key_of
+from vlm_gauntlet.suites.shared_store import place_at
 
 from ..leaderboard.factory import outcome
 
@@ -33,7 +36,7 @@ METHODS, SET = ["undefended", "rn"], ["digits"]
 
 @pytest.fixture
 def cells() -> list[CellPlan]:
-    protocols = ["clean", "pgd-10-white-box-linf-16-255"]
+    protocols = ["pgd-100-white-box-linf-8-255", "pgd-100-white-box-linf-16-255"]  # seconds each: a node dies in one
     return plan(METHODS, "miniclip-vit", SET, protocols, limit=4, batch_size=1)
 
 
@@ -72,6 +75,15 @@ def held(folder: Path) -> int:
     return found
 
 
+def die(cluster: Any, node: Any) -> None:
+    """Ends a node as a machine ends that loses its power: its workers at the same moment, none of which finishes."""
+    (head,) = node.all_processes["raylet"]
+    workers = Path(f"/proc/{head.process.pid}/task/{head.process.pid}/children").read_text().split()
+    for process in (head.process.pid, *map(int, workers)):
+        os.kill(process, signal.SIGKILL)
+    cluster.remove_node(node, allow_graceful=False)
+
+
 def bits(ends: list[CellEnd]) -> dict[str, tuple[str, str]]:
     """Key and results of each cell."""
     return {end.key: (end.outcome.key, end.outcome.bits_digest) for end in ends if end.outcome is not None}
@@ -98,20 +110,25 @@ def test_a_killed_node_changes_no_bit(cells: list[CellPlan], cluster: Any, tmp_p
         until = time.monotonic() + 300
         while time.monotonic() < until:
             if held(folder) >= 2:  # a cell on each node
-                cluster.remove_node(node, allow_graceful=False)
+                die(cluster, node)
                 killed.set()
                 return
             time.sleep(0.005)
 
     other = threading.Thread(target=kill)
     other.start()
-    ends = run_cells_on_ray(cells, folder, Asked(), address=cluster.address, lost=lambda cell, how: lost.append(how))
+    store = str(tmp_path / "store")
+    ends = run_cells_on_ray(
+        cells, folder, Asked(), address=cluster.address, store=store, lost=lambda cell, how: lost.append(how)
+    )
     other.join()
     assert killed.is_set() and lost, "the node was to be killed in the middle of a cell"
-    assert sorted(e.key for e in ends) == sorted(map(key_of, cells)) and {e.word for e in ends} == {"ran"}
+    assert sorted(e.key for e in ends) == sorted(map(key_of, cells)), "one end each"
+    assert {e.word for e in ends} == {"ran"}, ends
     assert bits(ends) == bits(alone)
     whole = {o.key: without_time(o) for o in Journal(folder).outcomes()}
     assert whole == {o.key: without_time(o) for o in Journal(tmp_path / "alone").outcomes()}
+    assert place_at(store).names() == sorted(f"{key}.json" for key in whole)
     assert all(o.provenance.command for o in Journal(folder).outcomes())
 
 
