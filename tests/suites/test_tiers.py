@@ -1,9 +1,11 @@
 """Methods enter tiers by what their cards say; tier and protocol files work from anywhere."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from vlm_gauntlet.attacks.protocols import protocol
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.methods.card import Card, Cost, Variant
 from vlm_gauntlet.methods.registry import methods
@@ -31,6 +33,18 @@ def test_randomised_methods_have_a_limit_of_their_own() -> None:
     mini = tier("mini")
     drawing = ["rn", "ttc", "ttc@tecoa", "aom", "clipure_diff", "cola", "resize_pad"]
     assert mini.limits == dict.fromkeys(drawing, 8)
+
+
+def test_curves_are_of_every_method_of_mini_by_attackers_that_run_at_every_radius() -> None:
+    curves, mini = tier("curves"), tier("mini")
+    assert curves.methods == mini.methods and curves.limits == mini.limits and curves.limit == mini.limit
+    tried: dict[str, set[Fraction]] = {}
+    for name in curves.protocols:
+        threat = protocol(name).threat
+        if threat.norm != "none":
+            tried.setdefault(name.partition("-linf-")[0], set()).add(threat.eps)
+    grid = {Fraction(numerator, 510) for numerator in (1, 2, 4, 8, 16)}
+    assert len(tried) >= 3 and all(radii == grid for radii in tried.values())
 
 
 def test_full_is_nightly_on_more_samples() -> None:
