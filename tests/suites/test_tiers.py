@@ -47,6 +47,13 @@ def test_curves_are_of_every_method_of_mini_by_attackers_that_run_at_every_radiu
     assert len(tried) >= 3 and all(radii == grid for radii in tried.values())
 
 
+def test_every_attack_on_images_of_long_runs_is_beside_the_others_and_not_in_the_short_tiers() -> None:
+    long = {protocol(name).attack.name for name in tier("attackers").protocols}
+    assert {"pma", "odi-pgd", "odi-apgd", "a3", "apgd-pm", "fmn", "apgd-ce", "adaptive-ensemble"} <= long
+    short = {protocol(name).attack.name for tier_name in ("fast", "mini") for name in tier(tier_name).protocols}
+    assert not short & {"pma", "odi-pgd", "odi-apgd", "a3"}
+
+
 def test_full_is_nightly_on_more_samples() -> None:
     nightly, full = tier("nightly"), tier("full")
     differ = {k for k, v in full.model_dump().items() if v != getattr(nightly, k)}
@@ -132,5 +139,5 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_every_tier_file_validates() -> None:
-    assert [isinstance(tier(name), Tier) for name in (*tiers.TIERS, "curves")] == [True] * 5
+    assert [isinstance(tier(name), Tier) for name in (*tiers.TIERS, "curves", "attackers")] == [True] * 6
     assert not tiers.parts().unusable
