@@ -247,3 +247,18 @@ def test_no_column_is_cut_off_without_a_hint(browser: Any, site: Path, width: in
         )
         assert silent == 0, kind
     context.close()
+
+
+def test_a_printed_page_is_ink_on_paper_with_every_column(browser: Any, site: Path) -> None:
+    """On A4 across, 273 mm between the margins, and from a screen that is dark."""
+    context = browser.new_context(viewport={"width": 1032, "height": 800}, color_scheme="dark")
+    shown = context.new_page()
+    shown.emulate_media(media="print", color_scheme="dark")
+    for kind in KINDS:
+        shown.goto((site / kind).as_uri())
+        shown.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth"), kind
+        style = "(({ color, backgroundColor }) => [color, backgroundColor])(getComputedStyle(document.documentElement))"
+        assert shown.evaluate(style) == ["rgb(28, 27, 25)", "rgb(255, 255, 255)"], kind
+        assert shown.locator(".hint:visible, nav:visible, button:visible:not(thead button), .pick:visible").count() == 0
+    context.close()
