@@ -14,6 +14,7 @@ CLAIMS = (
     "vlm_gauntlet.fixtures.sources",
     "vlm_gauntlet.fixtures.reported",
     "vlm_gauntlet.methods.claims",
+    "vlm_gauntlet.methods.responses",
 )
 MINI_CLAIMS = "vlm_gauntlet.suites.mini_claims"
 TRAININGS = "vlm_gauntlet.leaderboard.trainings"

@@ -16,6 +16,7 @@ from vlm_gauntlet.fixtures.files import writing
 from vlm_gauntlet.fixtures.protocols import Protocol
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.claims import claims
+from vlm_gauntlet.methods.responses import responses_to
 from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 from vlm_gauntlet.suites.versions import version_words
 
@@ -46,6 +47,7 @@ from .rows import Block, Row, headline
 from .series import series
 from .series_page import write_series_page
 from .statistics import wilson
+from .submit_page import write_submit_page
 from .sweeps import sweeps
 from .transfer_page import write_transfer_page
 from .verdicts import verdicts
@@ -75,7 +77,9 @@ def environment() -> Environment:
         "board_id": board_id, "cell_link": cell_link, "row_link": row_link, "row_anchor": row_anchor, "quoted": quote,
         "flag_names": table.flag_names, "other_versions": _other_versions, "row_key": row_key,
     } | FILTERS  # fmt: skip
+    made.tests["responded"] = lambda claim: bool(responses_to(claim))
     made.globals |= {
+        "responses_to": responses_to,
         "wilson": wilson, "MASKING": MASKING, "NEVER_BROKEN": NEVER_BROKEN, "WRONG_ANYWAY": WRONG_ANYWAY,
         "EMBEDDED": EMBEDDED, "LEVELS": LEVELS, "MAKERS": MAKERS,
     }  # fmt: skip
@@ -208,6 +212,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     if changed is not None:
         write_nights(pages, shared, changed, out)
     write_findings_page(pages, shared, out)
+    write_submit_page(pages, shared, out)
     write("cheating.html", pages.get_template("cheating.html.j2").render(**shared, root=""))
     for asset in ("style.css", "site.js"):
         write(asset, (TEMPLATES / asset).read_text(encoding="utf-8"))

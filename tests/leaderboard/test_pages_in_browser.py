@@ -33,7 +33,8 @@ CELLS = f"cells/ttc/{file_name(CLIP)}/stl10.html"
 KINDS = (
     "index.html", "methods/ttc.html", "methods/undefended.html", "datasets/stl10.html",
     "datasets/a_data_set_of_many_words.html", "claims/index.html", "claims/apt_v.html", "audit.html", "optimality.html",
-    "series.html", "findings.html", "cheating.html", "retrieval.html", "papers/doc/table-1.html", "reproduction.html",
+    "series.html", "findings.html", "cheating.html", "submit.html", "retrieval.html",
+    "papers/doc/table-1.html", "reproduction.html",
     CELLS,
     "reference.html", "taxonomy.html", "datasets/cifar10.html", "datasets/digits.html", "attacks/pgd.html",
     "attacks/rays.html", "protocols/pgd-10.html", "protocols/clean.html", "protocols/reported/ttc.html",

@@ -98,7 +98,7 @@ def pages(site: Path) -> dict[Path, Page]:
 def test_every_page_is_well_formed(site: Path) -> None:
     found = pages(site)
     reported = {"claims", "papers", "audit.html", "cells", "attacks", "protocols", "backbones", "datasets"}
-    assert len([p for p in found if not reported & {*p.parts}]) == 1 + 7 + 8 + 2
+    assert len([p for p in found if not reported & {*p.parts}]) == 1 + 7 + 9 + 2
     assert {"shapes.html", "other.html", "cifar10.html"} < {p.name for p in found if p.parent.name == "datasets"}
     assert len([p for p in found if "claims" in p.parts]) > 50
     assert len([p for p in found if "cells" in p.parts]) == len({page_of(o.cell) for o in board()})
