@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Literal, TypeVar, get_args
 
 from vlm_gauntlet.fixtures.errors import GauntletError
@@ -13,7 +14,7 @@ from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import readings, reported_protocol
 from vlm_gauntlet.fixtures.stand_in import in_place_of
 from vlm_gauntlet.methods.claims import PERCENT, Claim
-from vlm_gauntlet.methods.registry import methods, unusable
+from vlm_gauntlet.methods.registry import method, methods, unusable
 from vlm_gauntlet.methods.released import named, of_label
 from vlm_gauntlet.suites.indicators import BROKEN_ATTACK
 from vlm_gauntlet.suites.runnable import runnable
@@ -166,6 +167,9 @@ def _not_run(claim: Claim, found: Match) -> Verdict:
         return Verdict(claim.id, "not run", f"It cannot run here: {'; '.join(can.obstacles)}.", near=found.near)
     name = named(claim.method, claim.variant, BACKBONES[claim.backbone], claim.trained_on)
     name = name or claim.method + (f"+{claim.variant}" if claim.variant else "")
+    if claim.variant and not _is_method(name):
+        reason = f"It cannot run here: no switch of {claim.method!r} makes {claim.variant!r}."
+        return Verdict(claim.id, "not run", reason, near=found.near)
     command = (
         f"gauntlet run --method {name} --backbone {BACKBONES[claim.backbone]} "
         f"--dataset {set_of(reported.samples, claim.dataset)} --protocol {claim.protocol} --limit 1000000 --device cuda"
@@ -175,6 +179,15 @@ def _not_run(claim: Claim, found: Match) -> Verdict:
     if found.near:
         reason = f"No outcome has this protocol; the nearest differs in {found.near[0].differences[0]}."
     return Verdict(claim.id, "not run", reason, near=found.near, command=command)
+
+
+@cache
+def _is_method(name: str) -> bool:
+    try:
+        method(name)
+    except GauntletError:
+        return False
+    return True
 
 
 def _only_stands_in(claim: Claim, near: NearMiss) -> bool:
