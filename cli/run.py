@@ -196,7 +196,7 @@ def _tell_what_is_kept(finished: "list[Outcome]", folder: Path) -> None:
 
 def _tell_what_changed(finished: "list[Outcome]", folder: Path) -> None:
     """Which finished cells the folder also has that this code did not make, and which were made with other packages."""
-    from vlm_gauntlet.suites.journal import REPLACED
+    from vlm_gauntlet.suites.late_folder import REPLACED
     from vlm_gauntlet.suites.stale import made_by_other_code, made_with_other_files
     from vlm_gauntlet.suites.versions import other_versions, versions_told
 

@@ -14,12 +14,13 @@ from vlm_gauntlet.fixtures.files import write_atomically, writing
 
 from .archive import FOLDER as ARCHIVE
 from .check_records import FOLDER as CHECKS
-from .journal import REPLACED, Journal
+from .journal import Journal
+from .late_folder import REPLACED
 from .record_folder import BESIDE, RecordFolder
 from .retrieval_records import RetrievalJournal
 
 BESIDES = (f"*{BESIDE}", f"{ARCHIVE}/*.safetensors", f"{ARCHIVE}/*.json", f"{CHECKS}/*.json", f"{REPLACED}/*.json",
-           f"retrieval/*{BESIDE}")  # fmt: skip
+           f"retrieval/*{BESIDE}", f"retrieval/{REPLACED}/*.json")  # fmt: skip
 
 
 @dataclass(frozen=True)

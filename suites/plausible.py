@@ -5,7 +5,7 @@ seconds for a whole board and finds lies that contradict something; `suites/veri
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal, TypeVar
@@ -234,15 +234,20 @@ def _embedded() -> frozenset[str]:
     return frozenset(embedded())
 
 
-def _code(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
-    cell, files = outcome.cell, outcome.provenance.files
-    if (chosen := here.method(cell.method)) is None:
-        yield Doubt("unknown here", f"method {cell.method!r} is not known here (--method FILE.py:CLASS makes it known)")
-        return
-    if files and not chosen.outside:
+def late(files: Mapping[str, str], *, outside: bool) -> Iterator[Doubt]:
+    """What speaks against the files beside a cell's digests, of a method from outside or of this project."""
+    if files and not outside:
         yield Doubt("impossible", f"{len(files)} files beside the digests of a method of this project")
     elif others := moved(files):
         yield Doubt("unknown here", f"made with other files than are here: {', '.join(others[:3])}")
+
+
+def _code(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
+    cell = outcome.cell
+    if (chosen := here.method(cell.method)) is None:
+        yield Doubt("unknown here", f"method {cell.method!r} is not known here (--method FILE.py:CLASS makes it known)")
+        return
+    yield from late(outcome.provenance.files, outside=chosen.outside)
     if cell.protocol.attack.name not in {*attacks(), NO_ATTACK}:
         return
     if cell.backbone not in _embedded() and not cell.backbone.startswith(OPEN_CLIP):

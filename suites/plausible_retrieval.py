@@ -9,7 +9,7 @@ from vlm_gauntlet.fixtures.backbones import OPEN_CLIP, embedded
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 
 from .known_here import KnownHere, differing
-from .plausible import DIGESTS, Doubt
+from .plausible import DIGESTS, Doubt, late
 from .retrieval import is_tower
 from .retrieval_records import RetrievalOutcome
 
@@ -90,6 +90,7 @@ def _code(outcome: RetrievalOutcome, here: KnownHere) -> Iterator[Doubt]:
     if not is_tower(chosen):
         yield Doubt("impossible", f"{cell.method} is more than a tower: it has no features to compare")
         return
+    yield from late(outcome.provenance.files, outside=chosen.outside)
     if cell.backbone not in embedded() and not cell.backbone.startswith(OPEN_CLIP):
         yield Doubt("unknown here", f"backbone {cell.backbone!r} is not known here")
     known = here.loaded(cell.method, cell.backbone)

@@ -27,6 +27,7 @@ from vlm_gauntlet.fixtures.datasets import Dataset, Example, dataset, to_tensor
 from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.records import Maker, Provenance
+from vlm_gauntlet.methods.late_files import LateFiles, joined
 from vlm_gauntlet.methods.registry import Method, from_outside, method
 
 from .apart import Apart, Limits
@@ -113,30 +114,27 @@ class Stand:
 def _run_here(
     setting: Setting, folder: Path, progress: Callable[[int, int], None] | None, maker: Maker
 ) -> RetrievalOutcome:
-    tower, data, cell = _load(setting)
-    journal = RetrievalJournal(folder)
-    with journal.lock(cell.key):
-        return journal.find(cell.key) or _run(setting, cell, tower, data, journal, progress, maker)
+    loaded, journal = _load(setting), RetrievalJournal(folder)
+    with journal.lock(loaded.cell.key):
+        return journal.find(loaded.cell.key) or _run(setting, loaded, journal, progress, maker)
 
 
 def _run(
     setting: Setting,
-    cell: RetrievalCell,
-    tower: Backbone,
-    data: Dataset,
+    loaded: "Loaded",
     journal: RetrievalJournal,
     progress: Callable[[int, int], None] | None,
     maker: Maker,
 ) -> RetrievalOutcome:
-    examples = list(data.chosen(setting.limit))
+    cell, examples = loaded.cell, list(loaded.data.chosen(setting.limit))
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        to_text, to_image, changed = _evaluate(tower, examples, setting, journal, cell.key, progress)
+        to_text, to_image, changed, files = _evaluate(loaded, examples, setting, journal, progress)
     outcome = RetrievalOutcome(
         key=cell.key, cell=cell, image_to_text=to_text, text_to_image=to_image, captions_changed=changed,
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0), device=device_name(setting.device),
             versions={**versions_here(), **system_of(setting.device)},
-            command=this_command(), batch_size=setting.batch_size, maker=maker,
+            command=this_command(), batch_size=setting.batch_size, maker=maker, files=files,
         ),
     )  # fmt: skip
     journal.write(outcome)
@@ -160,10 +158,20 @@ def is_tower(chosen: Method | Described) -> bool:
 
 def cell_of(setting: Setting) -> RetrievalCell:
     """The cell of a setting as code, weights and data are here; errors as of `run_retrieval`."""
-    return _load(setting)[2]
+    return _load(setting).cell
 
 
-def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
+@dataclass(frozen=True)
+class Loaded:
+    """A cell with what it stands on, and who hears what files the method's code opens."""
+
+    tower: Backbone
+    data: Dataset
+    cell: RetrievalCell
+    files: LateFiles
+
+
+def _load(setting: Setting) -> Loaded:
     chosen, data = method(setting.method), dataset(setting.dataset)
     if not data.retrieval:
         raise GauntletError(
@@ -171,14 +179,16 @@ def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
             fix="emoji_captions is embedded; coco_captions and flickr30k come from the data root",
         )  # fmt: skip
     data.checked()
-    backbone = load_backbone(setting.backbone, setting.device)
-    defence = chosen.build(backbone).to(setting.device)
+    backbone, files = load_backbone(setting.backbone, setting.device), LateFiles(chosen)
+    with files.hearing():
+        defence = chosen.build(backbone).to(setting.device)
     if not is_tower(chosen):
         raise GauntletError(
             f"{chosen.label} is more than a tower", expected="the undefended model or a fine-tuned one",
             where="--method", fix="retrieval compares features, and this method gives logits",
         )  # fmt: skip
-    tower = backbone if chosen.card.paradigm == "undefended" else defence.tuned_backbone
+    with files.hearing():
+        tower = backbone if chosen.card.paradigm == "undefended" else defence.tuned_backbone
     cell = RetrievalCell(
         method=chosen.label, method_digest=chosen.built_digest(defence, backbone),
         backbone=backbone.name, backbone_digest=backbone.digest,
@@ -186,22 +196,23 @@ def _load(setting: Setting) -> tuple[Backbone, Dataset, RetrievalCell]:
         text_source_digest=build_source(setting.text).digest, seed=setting.seed, limit=setting.limit,
         code_digest=retrieval_code(chosen, backbone.name, setting.attack),
     )  # fmt: skip
-    return tower, data, cell
+    return Loaded(tower, data, cell, files)
 
 
 def _evaluate(
-    tower: Backbone,
+    loaded: Loaded,
     examples: Sequence[Example],
     setting: Setting,
     journal: RetrievalJournal,
-    key: str,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Ranks, Ranks, int]:
-    """Ranks both ways, and how many captions the attack changed."""
+) -> tuple[Ranks, Ranks, int, dict[str, str]]:
+    """Ranks both ways, how many captions the attack changed, and the files that the tower's code read."""
+    tower, files, key = loaded.tower, loaded.files, loaded.cell.key
     attack, source = recipe(setting.attack).make(float(setting.eps)), build_source(setting.text)
     captions = [example.captions for example in examples]
     owner = torch.tensor([i for i, group in enumerate(captions) for _ in group], device=tower.device)
-    texts = read(tower, [text for group in captions for text in group])
+    with files.hearing():
+        texts = read(tower, [text for group in captions for text in group])
 
     def decide(features: Tensor) -> Tensor:
         """Similarity with the nearest clean caption of each image of the set."""
@@ -212,7 +223,9 @@ def _evaluate(
     for index, start in enumerate(range(0, len(examples), setting.batch_size)):
         part = examples[start : start + setting.batch_size]
         if index == len(done):
-            done.append(_attacked(tower, part, start, setting, attack, source, decide))
+            with files.hearing():
+                made = _attacked(tower, part, start, setting, attack, source, decide)
+            done.append(made.model_copy(update={"files": files.found()}))
             journal.append(key, done[index])
         elif done[index].ids != tuple(example.id for example in part):
             raise GauntletError(
@@ -226,13 +239,15 @@ def _evaluate(
     def features(side: Callable[[RetrievalBatch], Features]) -> Tensor:
         return torch.tensor([feature for batch in done for feature in side(batch)], device=tower.device)
 
-    after = read(tower, [text for batch in done for text in batch.captions])
+    with files.hearing():
+        after = read(tower, [text for batch in done for text in batch.captions])
     before = ranks(features(lambda batch: batch.clean) @ texts.T, owner)
     behind = ranks(features(lambda batch: batch.attacked) @ after.T, owner)
     to_text, to_image = (
         Ranks(clean=tuple(b.tolist()), attacked=tuple(a.tolist())) for b, a in zip(before, behind, strict=True)
     )
-    return to_text, to_image, sum(batch.changed for batch in done)
+    read_in_all = joined(*(batch.files for batch in done), files.found())
+    return to_text, to_image, sum(batch.changed for batch in done), read_in_all
 
 
 def _attacked(

@@ -10,8 +10,8 @@ from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.protocols import LARGEST_EPS, ExactFraction
 from vlm_gauntlet.fixtures.records import MOST_SAMPLES, Name, Provenance, Seed
 
+from .late_folder import LateBatch, LateFolder
 from .recall import Ranks
-from .record_folder import RecordFolder
 
 FOLDER = "retrieval"  # inside a folder of outcomes
 Features = tuple[tuple[float, ...], ...]
@@ -85,7 +85,7 @@ class RetrievalOutcome(BaseModel):
         return sha256(repr(ranks).encode())
 
 
-class RetrievalBatch(BaseModel):
+class RetrievalBatch(LateBatch):
     """What one batch gave: the unit that a kill can cost. Floats survive JSON to the last bit, NaN included."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -95,9 +95,10 @@ class RetrievalBatch(BaseModel):
     attacked: Features = Field(description="of the attacked images")
     captions: tuple[str, ...] = Field(description="after the attack, image by image")
     changed: int = Field(description="captions in which a word changed")
+    files: dict[str, str] = Field(default={}, description="SHA-256 of what a tower from outside read: see Provenance")
 
 
-class RetrievalJournal(RecordFolder[RetrievalOutcome, RetrievalBatch]):
+class RetrievalJournal(LateFolder[RetrievalOutcome, RetrievalBatch]):
     """The retrieval outcomes of a folder of outcomes."""
 
     record, batch, name, schema = RetrievalOutcome, RetrievalBatch, "a retrieval outcome", "gauntlet schema retrieval"

@@ -8,7 +8,7 @@ from vlm_gauntlet.fixtures.files import read_plain
 from vlm_gauntlet.fixtures.records import Cell
 from vlm_gauntlet.methods.late_files import moved
 
-from .journal import REPLACED
+from .late_folder import REPLACED
 
 
 def made_by_other_code(folder: Path, cells: Iterable[Cell]) -> int:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from vlm_gauntlet.fixtures.datasets import dataset
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.parts import ANYTHING, raised
+from vlm_gauntlet.methods.late_files import moved
 
 from .device_record import device_name
 from .known_here import KnownHere
@@ -43,6 +44,10 @@ def verify_retrieval(
     )  # fmt: skip
     try:
         _check_same(cell, cell_of(setting))
+        if files := moved(outcome.provenance.files):
+            raise cannot(
+                f"it was made with another {', another '.join(files)}", "restore the files that it was made with"
+            )
         with TemporaryDirectory() as folder:
             again = run_retrieval(setting, Path(folder))
         chosen_ids = tuple(example.id for example in dataset(cell.dataset).chosen(cell.limit))

@@ -12,8 +12,9 @@ from vlm_gauntlet.fixtures.records import Cost, Outcome, Sample
 from vlm_gauntlet.methods.late_files import digest_of
 from vlm_gauntlet.suites import running
 from vlm_gauntlet.suites.cells import CellPlan, plan
-from vlm_gauntlet.suites.journal import REPLACED, BatchResult, Journal
+from vlm_gauntlet.suites.journal import BatchResult, Journal
 from vlm_gauntlet.suites.known_here import KnownHere
+from vlm_gauntlet.suites.late_folder import REPLACED
 from vlm_gauntlet.suites.plausible import doubts
 from vlm_gauntlet.suites.running import run_cell
 from vlm_gauntlet.suites.verify import CannotVerifyError, verify
