@@ -152,6 +152,11 @@ class Archive:
         return self.folder / f"{key}.parts" / f"{index:08}.safetensors"
 
 
+def keeper_of(folder: Path, protocol: Protocol, *, wanted: bool) -> Archive | None:
+    """Who keeps the attacked images of a cell in a folder of outcomes; nobody, unless it is wanted and has some."""
+    return Archive(folder) if wanted and holds_images(protocol) else None
+
+
 @dataclass(frozen=True)
 class ArchivedImages:
     """The attacked images of an outcome, by sample id.

@@ -3,8 +3,9 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
+from vlm_gauntlet.suites.archive import keeper_of
 from vlm_gauntlet.suites.journal import Journal
-from vlm_gauntlet.suites.plugin import outcomes_folder
+from vlm_gauntlet.suites.plugin import Keeping, outcomes_folder
 
 # One attack is the fixture of many examples: it holds no state, so sharing it is fine.
 COMMON = settings(
@@ -21,3 +22,10 @@ settings.load_profile("fast")
 def journal(pytestconfig: pytest.Config) -> Journal:
     """The outcomes of this run and of those before it."""
     return Journal(outcomes_folder(pytestconfig))
+
+
+@pytest.fixture(scope="session")
+def keeper(pytestconfig: pytest.Config) -> Keeping:
+    """Who keeps the attacked images of a cell, with `--archive`: whichever test runs it first."""
+    folder, wanted = outcomes_folder(pytestconfig), pytestconfig.getoption("--archive")
+    return lambda cell: keeper_of(folder, cell.protocol, wanted=wanted)

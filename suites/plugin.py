@@ -6,9 +6,9 @@ Loaded by `-p vlm_gauntlet.suites.plugin` (this repository's pyproject.toml does
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 from _pytest.mark.expression import Expression
@@ -18,6 +18,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 from .gpus import gpus, pin
 
 if TYPE_CHECKING:
+    from .archive import Archive
     from .cells import CellPlan
 
 pytest_plugins = ["vlm_gauntlet.suites.falsified"]
@@ -31,6 +32,7 @@ MARKERS = {
     "network": "may fetch weights or data",
 }
 
+Keeping: TypeAlias = "Callable[[CellPlan], Archive | None]"
 WAITING = {"mini", "nightly", "full"}  # until somebody asks for them
 
 
@@ -58,6 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of outcomes (default: in pytest's cache); finished cells are taken from it",
     )
+    group.addoption("--archive", action="store_true", help="keep attacked images in DIR/archive/, for gauntlet verify")
     group.addoption("--shard", metavar="I/N", help="one of N parts of the cells, of about equal length")
 
 
@@ -117,11 +120,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
     seed = config.getoption("--seed")
     root = data_root()
+    kept = ", attacked images in its folder archive" if config.getoption("--archive") else ""
     return [
         f"gauntlet: device {config.getoption('--device')}, torch {torch.__version__}, "
         f"{os.cpu_count()} cores, seed {0 if seed is None else seed}",
         f"gauntlet: data root {root.resolve() if root else f'none ({DATA_ROOT} is unset): embedded data sets only'}",
-        f"gauntlet: outcomes in {outcomes_folder(config)}",
+        f"gauntlet: outcomes in {outcomes_folder(config)}{kept}",
     ]
 
 

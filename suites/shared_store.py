@@ -27,7 +27,8 @@ from vlm_gauntlet.fixtures.parts import is_there
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.methods.late_files import moved
 
-from .journal import REPLACED, Journal
+from .journal import Journal
+from .late_folder import REPLACED
 
 NAMED = re.compile(r"[0-9A-Za-z]+\.json")
 """Names of outcomes: no other name of a place becomes one of a file here."""

@@ -8,7 +8,7 @@ from vlm_gauntlet.leaderboard.verdicts import Verdict, explained_by, verdicts
 from vlm_gauntlet.methods.claims import Claim, claims
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.mini_claims import mini_claims, parts
-from vlm_gauntlet.suites.plugin import cells_of
+from vlm_gauntlet.suites.plugin import Keeping, cells_of
 from vlm_gauntlet.suites.running import run_cell
 
 BROKEN = ("below claim", "above claim", "failed")
@@ -32,7 +32,7 @@ def test_claim(claim: Claim, verdict_table: dict[str, Verdict]) -> None:
         pytest.skip(f"{found.word}: {found.reason}" + (f" Run: {found.command}" if found.command else ""))
 
 
-def test_mini_claims(tier_name: str, journal: Journal, pytestconfig: pytest.Config) -> None:
+def test_mini_claims(tier_name: str, journal: Journal, keeper: Keeping, pytestconfig: pytest.Config) -> None:
     """Every frozen cell of the tier comes out again."""
     if tier_name not in ("fast", "mini"):
         pytest.skip("real CLIP has papers' claims instead of frozen ones")
@@ -42,8 +42,9 @@ def test_mini_claims(tier_name: str, journal: Journal, pytestconfig: pytest.Conf
         pytest.skip("no frozen outcome of this part of the matrix; gauntlet claims freeze makes them")
     outcomes = []
     for reference in frozen:
+        cell = cells[reference.id]
         try:
-            outcomes.append(run_cell(cells[reference.id], journal))
+            outcomes.append(run_cell(cell, journal, keeper=keeper(cell)))
         except UnavailableError:
             continue
     assert not parts().unusable, [error.short for error in parts().unusable.values()]

@@ -16,7 +16,7 @@ from vlm_gauntlet.suites.controls import (
     survivors_allowed,
 )
 from vlm_gauntlet.suites.journal import Journal
-from vlm_gauntlet.suites.plugin import outcomes_folder
+from vlm_gauntlet.suites.plugin import Keeping, outcomes_folder
 from vlm_gauntlet.suites.running import run_cell
 from vlm_gauntlet.suites.seeds import seed_of
 from vlm_gauntlet.suites.tiers import Tier, tier
@@ -25,7 +25,7 @@ Control = Callable[..., Outcome]
 
 
 @pytest.fixture
-def control(tier_name: str, journal: Journal, pytestconfig: pytest.Config) -> Control:
+def control(tier_name: str, journal: Journal, keeper: Keeping, pytestconfig: pytest.Config) -> Control:
     """Runs a control cell of the tier; the dummy's outcomes are kept apart from the board's."""
     chosen = tier(tier_name)
     apart = Journal(outcomes_folder(pytestconfig) / "controls")
@@ -35,7 +35,7 @@ def control(tier_name: str, journal: Journal, pytestconfig: pytest.Config) -> Co
         seed = seed_of(chosen, pytestconfig.getoption("--seed"), outcomes_folder(pytestconfig))
         cell = control_plan(chosen, method, protocol, dataset=dataset or chosen.datasets[0], seed=seed, **options)
         try:
-            return run_cell(cell, apart if method == DUMMY else journal)
+            return run_cell(cell, apart) if method == DUMMY else run_cell(cell, journal, keeper=keeper(cell))
         except UnavailableError as missing:
             pytest.skip(f"not run: {missing}")
 

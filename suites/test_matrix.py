@@ -10,6 +10,7 @@ from vlm_gauntlet.suites.clean_answers import CleanAnswers
 from vlm_gauntlet.suites.device_record import properties
 from vlm_gauntlet.suites.indicators import BROKEN_ATTACK
 from vlm_gauntlet.suites.journal import Journal
+from vlm_gauntlet.suites.plugin import Keeping
 from vlm_gauntlet.suites.running import run_cell
 
 
@@ -20,10 +21,14 @@ def clean() -> CleanAnswers:
 
 
 def test_cell(
-    cell_plan: CellPlan, journal: Journal, clean: CleanAnswers, record_property: Callable[[str, object], None]
+    cell_plan: CellPlan,
+    journal: Journal,
+    keeper: Keeping,
+    clean: CleanAnswers,
+    record_property: Callable[[str, object], None],
 ) -> None:
     try:
-        outcome = run_cell(cell_plan, journal, clean=clean)
+        outcome = run_cell(cell_plan, journal, keeper=keeper(cell_plan), clean=clean)
     except UnavailableError as missing:
         pytest.skip(f"not run: {missing}")
     for name, value in properties(outcome).items():

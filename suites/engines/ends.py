@@ -7,7 +7,7 @@ from typing import Literal
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError
 from vlm_gauntlet.fixtures.parts import failure
 from vlm_gauntlet.fixtures.records import Maker, Outcome
-from vlm_gauntlet.suites.archive import Archive, holds_images
+from vlm_gauntlet.suites.archive import keeper_of
 from vlm_gauntlet.suites.cells import CellPlan
 from vlm_gauntlet.suites.clean_answers import CleanAnswers
 from vlm_gauntlet.suites.journal import Journal
@@ -74,7 +74,7 @@ def end_of(
         BusyError: another process has it, and the caller does not want to wait.
         KeyboardInterrupt: somebody stopped it.
     """
-    keeper = Archive(journal.folder) if asked.archive and holds_images(cell.protocol) else None
+    keeper = keeper_of(journal.folder, cell.protocol, wanted=asked.archive)
     batches = 0
 
     def counted(done: int, of: int) -> None:

@@ -21,7 +21,7 @@ from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.suites import verify
-from vlm_gauntlet.suites.archive import Archive, ArchiveError, holds_images
+from vlm_gauntlet.suites.archive import Archive, ArchiveError, holds_images, keeper_of
 from vlm_gauntlet.suites.archive_codec import decode, encode
 from vlm_gauntlet.suites.attacking import Here
 from vlm_gauntlet.suites.batch import Made
@@ -257,3 +257,5 @@ def test_what_an_earlier_run_left_is_not_mixed_in(
 
 def test_only_attacked_images_are_kept() -> None:
     assert [holds_images(protocol(name)) for name in (ATTACK, "clean")] == [True, False]
+    kept = {(n, w): keeper_of(Path("o"), protocol(n), wanted=w) for n in (ATTACK, "clean") for w in (True, False)}
+    assert [place for place, keeper in kept.items() if keeper is not None] == [(ATTACK, True)]

@@ -135,3 +135,26 @@ def test_shards_of_the_matrix_are_the_matrix() -> None:
     assert one and two and sorted(one + two) == ids(None)
     with pytest.raises(pytest.UsageError, match="a shard '3/2'"):
         plugin._check_names(None, None, "3/2")
+
+
+MATRIX = """
+from vlm_gauntlet.suites.conftest import journal, keeper
+from vlm_gauntlet.suites.test_controls import control
+
+def test_a_control(tier_name, control):
+    control("undefended", "fgsm-white-box-linf-16-255", dataset="digits")
+
+from vlm_gauntlet.suites.test_matrix import test_cell
+"""
+
+
+def test_attacked_images_are_kept_whichever_test_runs_a_cell_first(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(MATRIX)
+    names = ["--method", "undefended", "--dataset", "digits", "--protocol", "fgsm-white-box-linf-16-255"]
+    options = ["-p", "vlm_gauntlet.suites.plugin", "-p", "no:cacheprovider", "--outcomes", "o", "--limit", "2", *names]
+    result = pytester.runpytest_subprocess(*options, "--protocol", "clean", "-m", "fast", "--archive", "-v")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*attacked images in its folder archive*", "*test_a_control*", "*test_cell*"])
+    found = {path.stem: '"id": "clean"' not in path.read_text() for path in (pytester.path / "o").glob("*.json")}
+    kept = {path.stem for path in (pytester.path / "o" / "archive").glob("*.safetensors")}
+    assert len(found) == 2 and kept == {key for key, attacked in found.items() if attacked}, "of a clean cell none"
