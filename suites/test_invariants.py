@@ -41,6 +41,7 @@ BUDGETS = st.sampled_from(
     [Fraction(0), Fraction(1, 10**6), Fraction(1, 255), Fraction(4, 255), Fraction(1, 2), Fraction(1)]
 )
 SEEDS = st.integers(0, 2**32)
+BY_CLASS = {"odi-pgd", "odi-apgd", "a3"}  # their starts follow numbers drawn for each class, in the order of the classes
 GRADIENT_FREE = {"noise", "universal"}  # without a search, so that they may break nothing
 
 
@@ -135,6 +136,8 @@ def test_neither_batch_nor_order_matters(recipe: Protocol, seed: int) -> None:
 
 @given(seed=SEEDS, turn=st.integers(1, CLASSES - 1))
 def test_permuted_classes_give_the_same_attack(recipe: Protocol, seed: int, turn: int) -> None:
+    if recipe.attack.name in BY_CLASS:
+        pytest.skip("another order of the classes is another draw")
     images, model, attack = pictures(seed), Smooth(), attack_of(recipe, Fraction(4, 255))
     labels = model(images).argmax(1)
     # Unsure, since of a saturated loss only rounding is left: the float32 sum over the classes has another order.
