@@ -41,7 +41,7 @@ BUDGETS = st.sampled_from(
     [Fraction(0), Fraction(1, 10**6), Fraction(1, 255), Fraction(4, 255), Fraction(1, 2), Fraction(1)]
 )
 SEEDS = st.integers(0, 2**32)
-BY_CLASS = {"odi-pgd", "odi-apgd", "a3"}  # their starts follow numbers drawn for each class, in the order of the classes
+BY_CLASS = {"odi-pgd", "odi-apgd", "a3"}  # their starts follow numbers that are drawn for each class in turn
 GRADIENT_FREE = {"noise", "universal"}  # without a search, so that they may break nothing
 
 
