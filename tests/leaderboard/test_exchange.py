@@ -92,3 +92,10 @@ def test_what_cannot_rank_is_said(arguments: tuple[str, ...], tmp_path: Path) ->
     assert said.exit_code == (1 if arguments[0] == "results" else 2)
     if arguments[0] == "results":
         assert "half.json" in said.stdout and "theirs.json" in said.stdout and "0 sound, 2 not" in said.stdout
+
+
+def test_the_hub_s_own_package_reads_its_yaml() -> None:
+    from huggingface_hub import parse_eval_result_entries
+
+    found = parse_eval_result_entries(yaml.safe_load(exchange.eval_results(OUTCOMES)["ttc.yaml"]))
+    assert [(one.dataset_id, one.task_id, one.value) for one in found] == [("shapes", ADAPTIVE, 25.0)]
