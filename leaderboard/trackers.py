@@ -43,8 +43,8 @@ def send(kind: str, records: Sequence[Record], out: Path) -> str:
 
 def _parquet(records: Sequence[Record], out: Path) -> None:
     """`results.parquet`: a row a row, with the types of the fields; written beside and renamed."""
-    import pyarrow
-    from pyarrow import parquet
+    import pyarrow  # pyright: ignore[reportMissingImports]
+    from pyarrow import parquet  # pyright: ignore[reportMissingImports]
 
     fresh = out / ".results.parquet.new"
     parquet.write_table(pyarrow.Table.from_pylist([dict(record) for record in records]), fresh)
@@ -54,7 +54,7 @@ def _parquet(records: Sequence[Record], out: Path) -> None:
 def _mlflow(records: Sequence[Record], out: Path) -> None:
     """A store of files, `mlruns/`: a run a row; the names are tags, the numbers metrics."""
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    from mlflow.tracking import MlflowClient
+    from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
     client = MlflowClient(tracking_uri=(out / "mlruns").resolve().as_uri())
     known = client.get_experiment_by_name(PROJECT)
@@ -68,7 +68,7 @@ def _mlflow(records: Sequence[Record], out: Path) -> None:
 
 def _wandb(records: Sequence[Record], out: Path) -> None:
     """One offline run with all rows as a table of it, to be sent with `wandb sync` by who wants to."""
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     settings = wandb.Settings(silent=True, console="off", disable_git=True)
     run = wandb.init(project=PROJECT, mode="offline", dir=str(out.resolve()), settings=settings)
