@@ -11,7 +11,7 @@ from vlm_gauntlet.methods.responses import parts
 
 def write_submit_page(pages: Environment, shared: Mapping[str, object], out: Path) -> None:
     """Writes `submit.html` into a site."""
-    example = next((claim.id for claim in claims() if claim.source == "ttc"), "source/table/row/column")
+    example = next((claim.id for claim in claims()), "source/table/row/column")
     text = pages.get_template("submit.html.j2").render(
         **shared, root="", example=example, example_date="2026-01-31", responses=len(parts().usable)
     )

@@ -18,7 +18,7 @@ from vlm_gauntlet.cli.main import app
 from vlm_gauntlet.fixtures.datasets import datasets
 from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.natural_sets import natural_sets
-from vlm_gauntlet.fixtures.reported import reported_protocols
+from vlm_gauntlet.fixtures.reported import reported_protocol, reported_protocols
 from vlm_gauntlet.leaderboard.formatting import command
 from vlm_gauntlet.leaderboard.verdicts import verdicts
 from vlm_gauntlet.methods.claims import claims
@@ -38,7 +38,7 @@ def commands_in(text: str) -> Iterator[list[str]]:
     spans = re.findall(rf"{inline}|^[^\w`]*((?:[A-Z_]+=\S+ )*gauntlet .+)$", text, re.M)
     for found in spans:
         for part in re.split(r"\s(?=gauntlet )", html.unescape(next(filter(None, found)))):
-            words = shlex.split(part.replace("\\\n", " ").replace("{{", "").replace("}}", ""), comments=True)
+            words = shlex.split(re.sub(r"{{.*?}}", "NAME", part.replace("\\\n", " ")), comments=True)
             while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                 words = words[1:]
             stop = next((i for i, word in enumerate(words) if word in END or word.startswith("|")), len(words))
@@ -92,7 +92,7 @@ def _method(name: str) -> object:
 
 @cache
 def _protocol(name: str) -> object:
-    return reported_protocols().get(name) or protocol(name)
+    return reported_protocol(name) if name.partition("+")[0] in reported_protocols() else protocol(name)
 
 
 def _dataset(name: str) -> None:

@@ -15,7 +15,7 @@ from vlm_gauntlet.methods.claims import claims
 
 from .factory import outcome
 
-ASKED = next(claim for claim in claims() if claim.method == "ttc" and claim.source == "ttc")
+ASKED = next(claim for claim in claims() if claim.method == "ttc" and claim.source == "doc")
 FIELDS = {
     "claims": f'["{ASKED.id}"]', "author": '"A. <b>Author</b>"', "role": '"first author"', "date": "2026-01-31",
     "text": '"<script>alert(1)</script> holds with 10 restarts"',
