@@ -1,6 +1,7 @@
 """Is a published board whole? Its pages and links answer, its data can be read, its newest outcome is young."""
 
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -57,7 +58,7 @@ def fetching(place: str) -> Fetch:
 
 
 def health(fetch: Fetch, *, days: int, most: int, now: datetime | None = None) -> Health:
-    """Follows a board's own links from its front page.
+    """Follows a board's own links from its front page, folder by folder in turn.
 
     Args:
         fetch: a name below the board -> its bytes; OSError where it does not answer.
@@ -65,19 +66,22 @@ def health(fetch: Fetch, *, days: int, most: int, now: datetime | None = None) -
         most: files that are looked at.
         now: the time.
     """
-    found, seen, queue = Health(), {START, RESULTS}, [START, RESULTS]
-    while queue and found.pages < most:
-        name = queue.pop(0)
-        try:
-            data = fetch(name)
-        except (OSError, URLError) as error:
-            found.problems.append(f"{name} does not answer: {error}")
-            continue
-        found.pages += 1
-        for link in _look(name, data, found):
-            if link not in seen:
-                seen.add(link)
-                queue.append(link)
+    found, seen, waiting = Health(), {START, RESULTS}, {"": deque([START, RESULTS])}
+    while found.pages < most and any(waiting.values()):
+        for room in [room for room, names in waiting.items() if names]:  # in turn: none takes all that is looked at
+            if found.pages == most:
+                break
+            name = waiting[room].popleft()
+            try:
+                data = fetch(name)
+            except (OSError, URLError) as error:
+                found.problems.append(f"{name} does not answer: {error}")
+                continue
+            found.pages += 1
+            for link in dict.fromkeys(_look(name, data, found)):
+                if link not in seen:
+                    seen.add(link)
+                    waiting.setdefault(link.rpartition("/")[0].partition("/")[0], deque()).append(link)
     age = None if found.newest is None else (now or datetime.now(UTC)) - found.newest
     if age is None:
         found.problems.append("no outcome was found")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from vlm_gauntlet.suites.archive import keeper_of
+from vlm_gauntlet.suites.clean_answers import CleanAnswers
 from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.plugin import Keeping, outcomes_folder
 
@@ -29,3 +30,9 @@ def keeper(pytestconfig: pytest.Config) -> Keeping:
     """Who keeps the attacked images of a cell, with `--archive`: whichever test runs it first."""
     folder, wanted = outcomes_folder(pytestconfig), pytestconfig.getoption("--archive")
     return lambda cell: keeper_of(folder, cell.protocol, wanted=wanted)
+
+
+@pytest.fixture(scope="session")
+def clean() -> CleanAnswers:
+    """What this session's cells share."""
+    return CleanAnswers()

@@ -14,12 +14,6 @@ from vlm_gauntlet.suites.plugin import Keeping
 from vlm_gauntlet.suites.running import run_cell
 
 
-@pytest.fixture(scope="session")
-def clean() -> CleanAnswers:
-    """What this session's cells share."""
-    return CleanAnswers()
-
-
 def test_cell(
     cell_plan: CellPlan,
     journal: Journal,

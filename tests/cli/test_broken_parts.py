@@ -126,8 +126,8 @@ def test_the_suites_collect_and_fail_for_what_is_ours(tree: Path) -> None:
     failed = sorted(line.partition("[")[2].partition("]")[0] for line in made.stdout.splitlines() if "FAILED" in line)
     assert failed == ["fixtures.reported", "fixtures.sources", "leaderboard.trainings", "methods.claims",
                       "methods.registry", "suites.mini_claims", "ttc"], made.stdout  # fmt: skip
-    assert " 7 passed" in made.stdout, (
-        "rn conforms, its two clean cells run, and attacks, protocols, tiers and what is installed are whole"
+    assert " 8 passed" in made.stdout, (
+        "rn conforms, its two clean cells run, and attacks, protocols, tiers, responses and what is installed are whole"
     )
 
 

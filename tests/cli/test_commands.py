@@ -90,7 +90,7 @@ def test_claims_are_listed_audited_and_judged(tmp_path: Path) -> None:
     assert {"rule", "severity", "cells", "values", "arithmetic", "sentence", "known"} == set(found[0])
     assert "findings" in gauntlet("claims", "audit").stdout
     judged = gauntlet("claims", "verdicts", "--outcomes", str(tmp_path), "--method", "undefended", "--json")
-    assert {v["verdict"] for v in json.loads(judged.stdout)} == {"not run", "not checkable"}
+    assert {v["verdict"] for v in json.loads(judged.stdout)} == {"not run", "not checkable", "readings open"}
     mini = gauntlet("claims", "verdicts", "--outcomes", str(tmp_path), "--mini", "--method", "ttc")
     assert "This cell was not run." in mini.stdout
 

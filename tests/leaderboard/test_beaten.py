@@ -148,7 +148,7 @@ def test_the_pages_tell(tmp_path: Path) -> None:
     site = build_site([open_row, tested, outcome("1110", PGD, method="aom")], tmp_path / "site").parent
     front = (site / "datasets" / "shapes.html").read_text()
     assert "✕ no" in front and "50.0 open" in front and "✓ yes" in front and "· not tested" in front
-    assert "ensemble-short-adaptive<span" in front and "5 steps × 3 doubling rounds, 20 passes; leaves 75.0" in front
+    assert "ensemble-short-adaptive</a>" in front and "5 steps × 3 doubling rounds, 20 passes; leaves 75.0" in front
     page = (site / "cells" / "tecoa" / "tiny" / "shapes.html").read_text()
     assert f"Beaten by <strong>{SHORT}</strong> (adaptive, 5 steps" in page
     assert f"Not converged: by {SHORT}, up to 50.0 points more may fall" in page

@@ -138,7 +138,7 @@ def test_shards_of_the_matrix_are_the_matrix() -> None:
 
 
 MATRIX = """
-from vlm_gauntlet.suites.conftest import journal, keeper
+from vlm_gauntlet.suites.conftest import clean, journal, keeper
 from vlm_gauntlet.suites.test_controls import control
 
 def test_a_control(tier_name, control):
