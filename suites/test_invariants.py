@@ -67,6 +67,8 @@ def attack_of(recipe: Protocol, eps: Fraction, *, steps: int = 3, restarts: int 
     threat = recipe.threat.model_copy(update={"eps": eps})
     names = as_reported(attack(recipe.attack.name))
     budget = {names[what]: steps for what in ("steps", "queries") if what in names}
+    if not budget and "rounds" in names:  # its rounds are its budget
+        budget = {names["rounds"]: steps}
     budget |= {"restarts": restarts} if restarts > 1 else {}
     made = build(varied(recipe.model_copy(update={"threat": threat}), **budget))
     assert made is not None
