@@ -12,7 +12,7 @@ from vlm_gauntlet.attacks.registry import attacks
 from vlm_gauntlet.fixtures.protocols import NO_ATTACK
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.fixtures.reported import reported_protocols
-from vlm_gauntlet.methods.claims import claims
+from vlm_gauntlet.methods.claims import Claim, claims
 
 from .attack_facts import attack_facts
 from .beaten import passes_of
@@ -20,7 +20,7 @@ from .flags import recipe
 from .front_page import EMBEDDED
 from .optimality import over_rows
 from .places import ELSEWHERE, attack_page, family_page, protocol_page
-from .reported_tables import tables
+from .reported_tables import by, tables
 from .rows import Row
 from .sweeps import Sweep
 from .verdicts import Verdict
@@ -122,12 +122,16 @@ def write_attack_pages(
             ran[name] += 1
         if row.beaten and not row.control:
             best[row.beaten.outcome.cell.protocol.attack.name].append(row)
+    by_protocol = by(claims(), lambda claim: claim.protocol)
+    spoken: dict[str, list[Claim]] = defaultdict(list)
+    for reported in reported_protocols().values():
+        for attack in {component.attack for component in reported.components}:
+            spoken[attack] += by_protocol.get(reported.id, [])
     for name in names(rows):
-        reported = {p.id for p in reported_protocols().values() if any(c.attack == name for c in p.components)}
         won = sorted(best[name], key=_order)
         text = template.render(
             **shared, root="../", facts=attack_facts(name), uses=used.get(name, []), ran=ran[name], won=won[:MOST],
-            more=max(0, len(won) - MOST), tables=tables([c for c in claims() if c.protocol in reported], judged),
+            more=max(0, len(won) - MOST), tables=tables(spoken[name], judged),
         )  # fmt: skip
         (out / attack_page(name)).write_text(text, encoding="utf-8")
 

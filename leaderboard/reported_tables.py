@@ -8,6 +8,7 @@ from typing import TypeVar
 from vlm_gauntlet.methods.claims import Claim
 
 from .paper_pages import paths
+from .sensitivity import OPEN
 from .verdicts import WORDS, Verdict
 
 Key = TypeVar("Key", bound=Hashable)
@@ -56,4 +57,4 @@ def tables(found: Sequence[Claim], judged: Mapping[str, Verdict]) -> list[Report
 
 
 def _tested(one: ReportedTable) -> int:
-    return sum(n for word, n in one.words if word not in ("not run", "not checkable"))
+    return sum(n for word, n in one.words if word not in ("not run", "not checkable", OPEN))

@@ -234,9 +234,8 @@ class SharedJournal(Journal):
             return outcome
         if theirs is None or not moved(theirs.provenance.files):
             raise self._conflict(outcome.key)
-        with self._reaching(
-            "written"
-        ):  # what a defence read has changed since: as in a folder, the old one is put away
+        # What a defence read has changed since: as in a folder, the old one is put away.
+        with self._reaching("written"):
             old = f"{REPLACED}/{theirs.key}.{theirs.provenance.made:%Y%m%dT%H%M%S}.json"
             self.place.put(old, (theirs.model_dump_json(indent=1) + "\n").encode())
             self.place.replace(name, data)
