@@ -10,7 +10,7 @@ from torch import Tensor
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, reading
 from vlm_gauntlet.fixtures.files import read_weights
-from vlm_gauntlet.fixtures.packing import pack, unpack
+from vlm_gauntlet.fixtures.packing import ALL_LEVELS, pack, unpack
 
 from .pins import Pin, read_pins
 
@@ -18,9 +18,13 @@ BESIDE = "beside:"  # starts the names of what is no part of the image tower
 
 
 def packed_difference(
-    start: Mapping[str, Tensor], trained: Mapping[str, Tensor], beside: Mapping[str, Tensor] | None = None
+    start: Mapping[str, Tensor],
+    trained: Mapping[str, Tensor],
+    beside: Mapping[str, Tensor] | None = None,
+    *,
+    levels: int = ALL_LEVELS,
 ) -> bytes:
-    """Trained parameters by name as their difference to those they started from; matrices as int8 rows.
+    """Trained parameters by name as their difference to those they started from; matrices as int8 rows of `levels`.
 
     What did not move is left out: a table of words is larger than both towers of a small model. What a method keeps
     `beside` them is written as it is, in half precision.
@@ -29,7 +33,7 @@ def packed_difference(
     difference = {name: (tensor.detach() - start[name].detach()).cpu() for name, tensor in moved.items()}
     matrices = {name for name, tensor in difference.items() if tensor.dim() >= 2 and tensor.numel() > 1024}
     kept = {BESIDE + name: tensor.detach().cpu() for name, tensor in (beside or {}).items()}
-    return save(pack(difference | kept, int8=matrices))
+    return save(pack(difference | kept, int8=matrices, levels=levels))
 
 
 def set_apart(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

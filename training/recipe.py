@@ -15,6 +15,7 @@ from vlm_gauntlet.attacks.text.rules import WordSwap
 from vlm_gauntlet.fixtures.errors import GauntletError, reading, unknown_name
 from vlm_gauntlet.fixtures.files import sha256
 from vlm_gauntlet.fixtures.inheritance import inherited, merged
+from vlm_gauntlet.fixtures.packing import ALL_LEVELS
 from vlm_gauntlet.fixtures.protocols import ExactFraction
 
 DEFAULT = "reproduction"  # the paper's own recipe
@@ -170,6 +171,7 @@ class Recipe(_Frozen):
         fresh_shots: draw them again for each epoch.
         precision: as Lightning Fabric names them; anything but `32-true` needs it.
         save_every: steps between two saved states; a killed run loses at most these.
+        levels: of the matrices of the difference that is kept, on each side of zero; below 127 they are entropy-coded.
     """
 
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
@@ -177,6 +179,7 @@ class Recipe(_Frozen):
     fresh_shots: bool = False
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     save_every: PositiveInt = 100
+    levels: Annotated[int, Field(ge=1, le=ALL_LEVELS)] = ALL_LEVELS
 
     @model_validator(mode="before")
     @classmethod

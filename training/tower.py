@@ -90,4 +90,4 @@ def train_tower(job: TrainingJob, make: Callable[[Backbone, PromptSet, Mapping[s
     start = job.base.tunable(text=training.text)
     # What was trained beside the towers (a head, say) served the training alone, unless the method keeps it.
     towers = {name: tensor for name, tensor in training.weights.items() if name in start}
-    return job.finish(packed_difference(start, towers, training.beside))
+    return job.finish(packed_difference(start, towers, training.beside, levels=job.recipe.levels))

@@ -80,4 +80,4 @@ def train(job: TrainingJob) -> Path:
     prompts, tensors = domains(job)
     training = DARTTraining(job.base, prompts, job.switches)
     job.fit(training, InMemory(tensors, seed=job.seed, digest=digest_of(tensors)))
-    return job.finish(packed_difference(job.base.clip.visual.state_dict(), training.tower))
+    return job.finish(packed_difference(job.base.clip.visual.state_dict(), training.tower, levels=job.recipe.levels))

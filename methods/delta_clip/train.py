@@ -75,4 +75,4 @@ def train(job: TrainingJob) -> Path:
     training = from_scratch(job)
     job.fit(training, Views(read_corpus(job.data, job.seed), job.seed))
     zero = {name: torch.zeros_like(tensor) for name, tensor in training.weights.items()}
-    return job.finish(packed_difference(zero, training.weights))
+    return job.finish(packed_difference(zero, training.weights, levels=job.recipe.levels))
