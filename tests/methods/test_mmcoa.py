@@ -236,3 +236,20 @@ def test_shots(shots, fresh, tmp_path: Path, job_of: Callable[..., TrainingJob])
     firsts = [next(samples.batches(len(samples), epoch))["images"] for epoch in (0, 1)]
     one, other = ({bytes(i.numpy().tobytes()) for i in epoch} for epoch in firsts)
     assert (one != other) == fresh
+
+
+@pytest.mark.parametrize("recipe", ["miniclip-vit", "miniclip-cnn", "reproduction"])
+def test_the_switch_of_shots_trains_on_as_few_and_as_long(recipe, tmp_path: Path, job_of) -> None:
+    """Of 35 classes with 13,000 pictures, or 200 with 6,000: about as many steps as for all; the paper has 28 epochs."""
+    classes, pictures = {"miniclip-vit": (35, 13_000), "miniclip-cnn": (200, 6_000), "reproduction": (1000, 1_280_000)}[
+        recipe
+    ]
+    whole = job_of("mmcoa", tmp_path, wanted=recipe).recipe
+    for shots in (1, 5):
+        few = job_of("mmcoa", tmp_path, wanted=recipe, deviations={"shots": str(shots)}).recipe
+        assert whole.shots is None and few.shots == shots
+        if recipe == "reproduction":
+            assert few.phases == whole.phases
+        else:
+            steps = [one.phases[0].length(n) for one, n in ((whole, pictures), (few, shots * classes))]
+            assert steps[1] == pytest.approx(steps[0], rel=0.05)
