@@ -224,3 +224,23 @@ def test_batch_split_does_not_matter(toy: Toy, attack: Attack, noisy: bool) -> N
     for part in (slice(0, 3), slice(3, 40)):
         alone = attack(victim(KEYS[part]), images[part], labels[part], KEYS[part]).images
         assert torch.allclose(alone, whole[part], atol=1e-6)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_what_stands_keeps_the_round_of_the_highest_margin_and_falls_with_the_image_that_was_wrong(order) -> None:
+    """Rounds end at margins -3, -1 and -2 of one sample, in any order; the other falls in the last of them."""
+    clean = torch.zeros(2, 3, 1, 1)
+    clean[:, 0] = 0.5
+    ends = [torch.tensor([0.5, second, 0.0]).view(1, 3, 1, 1).expand(2, 3, 1, 1).clone() for second in (0.2, 0.4, 0.3)]
+    wrong = torch.tensor([0.5, 0.6, 0.0]).view(3, 1, 1)
+    party = Party(Run(Plain(Told()), clean, torch.tensor([0, 0]), (1, 2)), margin, 1)
+    for number, which in enumerate(order):
+        images = ends[which].clone()
+        if number == len(order) - 1:
+            images[1] = wrong
+        party.open()
+        party.close(images)
+    best = party.end()
+    assert torch.equal(best[0], ends[1][0]) and torch.equal(best[1], wrong)
+    assert party.height[0].item() == pytest.approx(-1, abs=1e-5) and party.standing.tolist() == [0]
+    assert party.fallen.tolist() == [-1, 1]

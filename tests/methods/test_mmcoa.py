@@ -240,7 +240,7 @@ def test_shots(shots, fresh, tmp_path: Path, job_of: Callable[..., TrainingJob])
 
 @pytest.mark.parametrize("recipe", ["miniclip-vit", "miniclip-cnn", "reproduction"])
 def test_the_switch_of_shots_trains_on_as_few_and_as_long(recipe, tmp_path: Path, job_of) -> None:
-    """Of 35 classes with 13,000 pictures, or 200 with 6,000: about as many steps as for all; the paper has 28 epochs."""
+    """Of 35 classes with 13,000 pictures, or 200 with 6,000: as many steps as for all, within 5 %; 28 epochs."""
     classes, pictures = {"miniclip-vit": (35, 13_000), "miniclip-cnn": (200, 6_000), "reproduction": (1000, 1_280_000)}[
         recipe
     ]
