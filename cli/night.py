@@ -57,8 +57,8 @@ def night(
 
       gauntlet night --budget 8h --device cuda --engine ray --address auto --machines 16 --passes 4000 --store s3://ours/night
     """
+    from vlm_gauntlet.fixtures.device import device_name
     from vlm_gauntlet.leaderboard.night_report import Night, write_report
-    from vlm_gauntlet.suites.device_record import device_name
     from vlm_gauntlet.suites.engines.ends import Asked
     from vlm_gauntlet.suites.maker import maker_here, maker_named
     from vlm_gauntlet.suites.planning.work import key_of

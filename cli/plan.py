@@ -113,8 +113,8 @@ def _rate(
     passes: float | None, backward: float, calibrate: str | None, outcomes: Path, backbone: str, device: str,
     batch_size: int,
 ) -> "Rate":  # fmt: skip
+    from vlm_gauntlet.fixtures.device import device_name
     from vlm_gauntlet.fixtures.errors import GauntletError
-    from vlm_gauntlet.suites.device_record import device_name
     from vlm_gauntlet.suites.planning import rates
     from vlm_gauntlet.suites.planning.finished import outcomes_in
 

@@ -32,6 +32,9 @@ def train(
     seed: Annotated[int, typer.Option(help="of order, shots, noise and first weights")] = 0,
     device: Device = "cpu",
     ranks: Annotated[int, typer.Option(min=1, help="processes that share each batch; a GPU each with cuda")] = 1,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="time a few steps and print what the training costs, for measured.toml")
+    ] = False,
 ) -> None:
     """Trains what a defence stands on by its own recipe: an image tower, prompts, or a prior.
 
@@ -50,6 +53,8 @@ def train(
 
       gauntlet train tecoa --backbone open_clip:ViT-B-32-quickgelu/openai --data DIR --device cuda --ranks 4
 
+      OMP_NUM_THREADS=1 gauntlet train tecoa --backbone miniclip-vit --data DIR --measure
+
       gauntlet train --all --backbone miniclip-vit --data miniclip-sources/miniclip_vit_train    # overnight
     """
     import inspect
@@ -67,7 +72,7 @@ def train(
             fix=f"one of: {', '.join(trainable())}",
         )  # fmt: skip
     if method is None:
-        return train_all(backbone, data, out, seed=seed, device=device)
+        return train_all(backbone, data, out, seed=seed, device=device, measure=measure)
     if from_outside(method) or (chosen := method_named(method)).card.id not in trainable():
         raise GauntletError(
             f"{method} is not trained", expected=f"one of: {', '.join(trainable())}", where="METHOD",
@@ -82,10 +87,10 @@ def train(
     folder = Path(inspect.getfile(chosen.defence)).parent
     job = TrainingJob(
         chosen.card.id, folder, backbone, data, out, epochs=epochs, shots=shots, seed=seed, device=device,
-        wanted=recipe, ranks=ranks, deviations=chosen.deviations,
+        wanted=recipe, ranks=ranks, deviations=chosen.deviations, measure=measure,
     )  # fmt: skip
     path = trainer(job)
-    if job.engine.rank == 0:
+    if job.engine.rank == 0 and not measure:
         typer.echo(f"checkpoint: {path}")
 
 

@@ -50,10 +50,11 @@ def pinned(backbone: str) -> Iterator[Pinned]:
                 yield Pinned(name, key.removeprefix(backbone), pin)
 
 
-def train_all(backbone: str, data: Path, out: Path, *, seed: int, device: str) -> None:
+def train_all(backbone: str, data: Path, out: Path, *, seed: int, device: str, measure: bool = False) -> None:
     """Trains each into a folder of its own below `out`; what stands there already is not trained again.
 
-    Tells of each whether it came out in the bytes that the clone carries: another processor rounds otherwise.
+    Tells of each whether it came out in the bytes that the clone carries: another processor rounds otherwise. Or trains
+    none and measures what each would cost.
 
     Raises:
         GauntletError: no checkpoint on this backbone was trained on this data.
@@ -68,11 +69,16 @@ def train_all(backbone: str, data: Path, out: Path, *, seed: int, device: str) -
             fix="train one method: gauntlet train METHOD --backbone BACKBONE --data DIR",
         )  # fmt: skip
     for one in chosen:
-        job = _job(one, backbone, data, out / one.method, seed=seed, device=device)
+        job = _job(one, backbone, data, out / one.method, seed=seed, device=device, measure=measure)
+        train = import_module(f"vlm_gauntlet.methods.{one.method}.train").train
+        if measure:
+            typer.echo(f"# methods/{one.method}/measured.toml")
+            train(job)
+            continue
         if job.path.is_file():
             typer.echo(f"{one.name}: stands in {job.path}")
         else:
-            import_module(f"vlm_gauntlet.methods.{one.method}.train").train(job)
+            train(job)
         same = sha256(job.path.read_bytes()) == one.pin.sha256
         typer.echo(f"{one.name}: {'the bytes of the clone' if same else 'other bytes than those of the clone'}")
     for one in known:
@@ -80,12 +86,13 @@ def train_all(backbone: str, data: Path, out: Path, *, seed: int, device: str) -
             typer.echo(f"{one.name}: not trained, since it was made on {one.pin.trained_on}")
 
 
-def _job(one: Pinned, backbone: str, data: Path, out: Path, *, seed: int, device: str) -> TrainingJob:
+def _job(one: Pinned, backbone: str, data: Path, out: Path, *, seed: int, device: str, measure: bool) -> TrainingJob:
     asked = _options(one.pin.command)
     return TrainingJob(
         one.method, HERE / one.method, backbone, data, out, seed=seed, device=device, wanted=asked.get("--recipe"),
         epochs=int(asked["--epochs"]) if "--epochs" in asked else None,
         shots=int(asked["--shots"]) if "--shots" in asked else None, deviations=method(one.name).deviations,
+        measure=measure,
     )  # fmt: skip
 
 

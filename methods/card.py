@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlm_gauntlet.fixtures.errors import GauntletError, reading
 from vlm_gauntlet.fixtures.parts import is_there
+from vlm_gauntlet.training.cost import TrainingCost
 
 MEASURED = "measured.toml"
 FIX = "compare with methods/ttc"
@@ -70,7 +71,10 @@ class Timing(_Record):
 
 
 class Measured(_Record):
-    """What `gauntlet check --measure` prints. It tells of a method and makes nothing of it: no digest reads it."""
+    """What `gauntlet check --measure` and `gauntlet train --measure` print.
+
+    It tells of a method and makes nothing of it: no digest reads it.
+    """
 
     attack_cost: Cost | None = Field(
         default=None,
@@ -78,6 +82,7 @@ class Measured(_Record):
         "an attack costs steps x draws x this",
     )
     timings: tuple[Timing, ...] = ()
+    trainings: tuple[TrainingCost, ...] = ()
 
 
 class Card(Measured):

@@ -12,15 +12,6 @@ from vlm_gauntlet.fixtures.records import Outcome
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def device_name(device: str) -> str:
-    """The GPU with its memory, or the processor with its threads."""
-    if device.startswith("cuda"):
-        memory = torch.cuda.get_device_properties(device).total_memory / 2**30
-        return f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB"
-    threads = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {threads} thread{'' if threads == 1 else 's'}"
-
-
 def system_of(device: str) -> dict[str, str]:
     """What an outcome records beside the packages: system, number format; on a GPU driver, CUDA and cuDNN."""
     found = {"os": platform.platform(terse=True), "dtype": "float32, no TF32"}

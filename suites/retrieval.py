@@ -24,6 +24,7 @@ from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.closure import code_digest, root_of
 from vlm_gauntlet.fixtures.datasets import Dataset, Example, dataset, to_tensor
+from vlm_gauntlet.fixtures.device import device_name
 from vlm_gauntlet.fixtures.draws import key_of
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.records import Maker, Provenance
@@ -33,7 +34,7 @@ from vlm_gauntlet.methods.registry import Method, from_outside, method
 from .apart import Apart, Limits
 from .attacking import OUTSIDE
 from .described import Described, described
-from .device_record import device_name, system_of
+from .device_record import system_of
 from .keys import method_roots, with_architecture
 from .maker import maker_here
 from .recall import Ranks, ranks

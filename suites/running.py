@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.datasets import Batch
+from vlm_gauntlet.fixtures.device import device_name
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.records import Cell, Cost, Maker, Outcome, Provenance
 from vlm_gauntlet.methods.late_files import joined
@@ -21,7 +22,7 @@ from .attacking import OUTSIDE, Attacker, Elsewhere, Here
 from .batch import score_batch
 from .cells import CellPlan
 from .clean_answers import CleanAnswers
-from .device_record import device_name, system_of
+from .device_record import system_of
 from .halving import Done, within_memory
 from .indicators import indicators_of
 from .journal import BatchResult, Journal

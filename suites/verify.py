@@ -11,6 +11,7 @@ import torch
 from vlm_gauntlet.attacks.text.cache import searching_again
 from vlm_gauntlet.attacks.text.prompts import attacked_prompts
 from vlm_gauntlet.fixtures.datasets import Batch
+from vlm_gauntlet.fixtures.device import device_name
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.parts import ANYTHING, raised
 from vlm_gauntlet.fixtures.records import Cell, Outcome, Sample
@@ -20,7 +21,6 @@ from .archive import ArchivedImages, ArchiveError
 from .attacking import Attacker
 from .batch import score_batch
 from .cells import CellPlan
-from .device_record import device_name
 from .indicators import indicators_of
 from .journal import BatchResult
 from .known_here import KnownHere

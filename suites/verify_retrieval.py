@@ -7,11 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vlm_gauntlet.fixtures.datasets import dataset
+from vlm_gauntlet.fixtures.device import device_name
 from vlm_gauntlet.fixtures.errors import GauntletError
 from vlm_gauntlet.fixtures.parts import ANYTHING, raised
 from vlm_gauntlet.methods.late_files import moved
 
-from .device_record import device_name
 from .known_here import KnownHere
 from .plausible_retrieval import retrieval_doubts
 from .retrieval import Setting, cell_of, run_retrieval

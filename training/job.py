@@ -3,19 +3,23 @@
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
 from vlm_gauntlet.fixtures.backbone import Backbone
 from vlm_gauntlet.fixtures.backbones import load_backbone
 from vlm_gauntlet.fixtures.datasets import Dataset
+from vlm_gauntlet.fixtures.device import device_name, seconds_on
 from vlm_gauntlet.fixtures.errors import reading
 from vlm_gauntlet.fixtures.files import sha256, write_atomically, writing
 from vlm_gauntlet.fixtures.parts import is_there
 
 from .checkpoint import pin_text
+from .cost import TrainingCost
 from .engine import Engine, start_engine
 from .loss_drawing import drawn_losses
+from .measuring import timed_steps
 from .pins import Pin
 from .recipe import Recipe, find_recipe, read_recipe
 from .samples import Samples, open_samples
@@ -38,6 +42,7 @@ class TrainingJob:
         ranks: processes.
         deviations: switches of the method, as asked for; one at its default is as good as not named.
         progress: whether to show a bar.
+        measure: a few steps are timed in place of the training, and nothing is written.
         report: what is said of the result goes there.
     """
 
@@ -54,7 +59,13 @@ class TrainingJob:
     ranks: int = 1
     deviations: Mapping[str, str] = field(default_factory=dict)
     progress: bool = True
+    measure: bool = False
     report: Callable[[str], None] = print
+    _began: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Starts the clock of what comes before the first step."""
+        object.__setattr__(self, "_began", seconds_on(self.device))
 
     @cached_property
     def switches(self) -> dict[str, str]:
@@ -103,8 +114,20 @@ class TrainingJob:
         )  # fmt: skip
 
     def fit(self, training: Training, samples: Samples) -> None:
-        """Trains, or goes on where a killed run stood."""
+        """Trains, or goes on where a killed run stood; where the job only measures, says what it would cost."""
+        if self.measure:
+            return self._tell_cost(training, samples)
         fit(training, self.recipe, samples, self.path, engine=self.engine, progress=self.progress)
+
+    def _tell_cost(self, training: Training, samples: Samples) -> None:
+        before = seconds_on(self.device) - self._began
+        steps = timed_steps(training, self.recipe, samples, self.engine)
+        cost = TrainingCost(
+            checkpoint=self.path.stem, device=device_name(str(self.engine.device)), steps=steps.count,
+            seconds=float(f"{before + steps.seconds:.3g}"),
+            parameters=sum(weight.numel() for weight in training.weights.values()), measured=datetime.now(UTC).date(),
+        )  # fmt: skip
+        self.say(cost.toml())
 
     @property
     def path(self) -> Path:
@@ -129,8 +152,11 @@ class TrainingJob:
             self.report(text)
 
     def finish(self, content: bytes) -> Path:
-        """Writes the result, draws its losses, reports its pin for `checkpoints.toml`, and removes the resume state."""
-        if self.engine.rank == 0:
+        """Writes the result, draws its losses, reports its pin for `checkpoints.toml`, and removes the resume state.
+
+        Where the job only measures, does none of it.
+        """
+        if self.engine.rank == 0 and not self.measure:
             with writing(self.path, fix="make room, or choose another --out; the same command ends the training"):
                 write_atomically(self.path, content)
             pin = Pin(

@@ -2,21 +2,18 @@
 
 import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import torch
-
 from vlm_gauntlet.attacks.adaptive.eot import input_gradient
 from vlm_gauntlet.attacks.losses import cross_entropy
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.device import device_name, seconds_on
 from vlm_gauntlet.methods.base import Defence
 from vlm_gauntlet.methods.card import Cost, Timing
 from vlm_gauntlet.methods.registry import Method
 from vlm_gauntlet.methods.victims import BoundDefence
-from vlm_gauntlet.suites.device_record import device_name
 
 from .bench import Bench, default_material
 from .report import Status
@@ -116,19 +113,10 @@ def _milliseconds(bench: Bench, work: Work, *, repeats: int = REPEATS) -> float:
     work(bench, defence, 1)
     seconds = []
     for _ in range(repeats):
-        start = _clock(bench)
+        start = seconds_on(bench.backbone.device)
         work(bench, defence, n)
-        seconds.append(_clock(bench) - start)
+        seconds.append(seconds_on(bench.backbone.device) - start)
     return float(f"{1000 * statistics.median(seconds) / n:.3g}")
-
-
-def _clock(bench: Bench) -> float:
-    """Seconds, once the device has done what was asked of it; on one CPU thread, processor time."""
-    if bench.backbone.device.type == "cuda":
-        torch.cuda.synchronize(bench.backbone.device)
-    elif torch.get_num_threads() == 1:
-        return time.process_time()
-    return time.perf_counter()
 
 
 def _table(cost: Cost) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from vlm_gauntlet.fixtures.device import device_name
 from vlm_gauntlet.fixtures.exact import exact_arithmetic
 from vlm_gauntlet.suites import gpus as here
-from vlm_gauntlet.suites.device_record import device_name, driver_version, system_of
+from vlm_gauntlet.suites.device_record import driver_version, system_of
 from vlm_gauntlet.suites.gpus import gpus, pin
 
 
