@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 
 from tabulate import tabulate
 
@@ -144,6 +144,7 @@ def as_latex(lines: Sequence[Sequence[str]], headers: Sequence[str], caption: st
     return reduce(lambda text, sign: text.replace(sign, signs[sign]), signs, made)
 
 
+@lru_cache(maxsize=65536)  # the same names and titles stand in every entry
 def latex_text(text: str) -> str:
     """Text in which LaTeX reads no command."""
     words = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}

@@ -1,5 +1,6 @@
 """What no run of this code gives, or nobody can tell, is neither frozen nor compared with claims: it is named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     (cell,) = plan(["undefended"], "miniclip-vit", ["digits"], ["clean"], limit=N)
     genuine = run_cell(cell, Journal(tmp_path / "o"))
     forged_cell = genuine.cell.model_copy(update={"seed": 5})
-    samples = tuple(s.model_copy(update={"label": s.label ^ 1}) for s in genuine.samples)
+    samples = tuple(replace(s, label=s.label ^ 1) for s in genuine.samples)
     forged = genuine.model_copy(update={"cell": forged_cell, "key": forged_cell.key, "samples": samples})
     for made in (forged, outcome("1" * N, "clean")):
         Journal(tmp_path / "o").write(made)

@@ -1,5 +1,6 @@
 """Who beats a row and at what budget; and a budget that had not converged keeps a row from ranking."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_budgets_in_words(protocol: str, draws: int, words: str) -> None:
 
 def test_of_a_randomised_defence_the_draws_that_chose_nothing_count() -> None:
     made = outcome("00", ADAPTIVE, draws=5)
-    fresh = tuple(s.model_copy(update={"fresh": 3}) for s in made.samples)
+    fresh = tuple(replace(s, fresh=3) for s in made.samples)
     found = beaten([made.model_copy(update={"samples": fresh, "confirming": 30})])
     assert found is not None and found.accuracy.value == pytest.approx(0.1)
 

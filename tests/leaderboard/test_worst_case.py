@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from vlm_gauntlet.fixtures.errors import GauntletError
@@ -52,7 +54,7 @@ def test_of_a_randomised_defence_the_attack_is_chosen_on_some_draws_and_scored_o
 
     def drawn(bits: str, fresh: str, protocol: str) -> Outcome:
         made = outcome(bits, protocol, draws=5, clean="55")
-        samples = tuple(s.model_copy(update={"fresh": 10 * int(f)}) for s, f in zip(made.samples, fresh, strict=True))
+        samples = tuple(replace(s, fresh=10 * int(f)) for s, f in zip(made.samples, fresh, strict=True))
         return made.model_copy(update={"samples": samples, "confirming": 30})
 
     first = drawn("14", "23", "pgd-10-white-box-linf-1-255")

@@ -104,7 +104,7 @@ def test_samples_are_verified_from_it_without_an_attack(
     folder, outcome, _ = kept
     looked = verify.verify(outcome, HERE, samples=2, seed=1, kept=Archive(folder).read(outcome))
     assert looked.words == "verified 2 of 4 from the archive" and looked.source == "archive"
-    samples = tuple(s.model_copy(update={"attacked": 1 - s.attacked}) for s in outcome.samples)
+    samples = tuple(replace(s, attacked=1 - s.attacked) for s in outcome.samples)
     forged = outcome.model_copy(update={"samples": samples})
     _rerecord(Archive(folder), outcome, bits_digest=forged.bits_digest)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlm_gauntlet.fixtures.errors import GauntletError
-from vlm_gauntlet.fixtures.records import Cost, Outcome
+from vlm_gauntlet.fixtures.records import Cost
 from vlm_gauntlet.suites.journal import BatchResult, Journal
 from vlm_gauntlet.suites.retrieval_records import RetrievalJournal
 
@@ -73,7 +73,7 @@ def test_bad_files_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
 
 def test_two_results_of_one_key_count_for_neither_reader(tmp_path: Path) -> None:
     journal, made = Journal(tmp_path), outcome("10")
-    other = Outcome.model_validate({**made.model_dump(), "samples": outcome("01").model_dump()["samples"]})
+    other = made.model_copy(update={"samples": outcome("01").samples})
     for name, record in (("a", made), ("b", other)):
         (tmp_path / f"{name}.json").write_text(record.model_dump_json())
     found, aside = journal.read_all()
