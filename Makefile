@@ -12,7 +12,7 @@ BOARD ?= site
 INPUTS ?= 100000
 STAMP := $(VENV)/.installed
 
-.PHONY: fast mini test fuzz beyond night board health processors dummies mutants lint types docs browser clean help
+.PHONY: lock audit licences sbom release-check fast mini test fuzz beyond night board health processors dummies mutants lint types docs browser clean help
 help:
 	@echo "make fast   install, attack every defence on the embedded CLIP, render site/index.html (minutes, offline)"
 	@echo "make test   install, test our own code"
@@ -24,6 +24,7 @@ help:
 	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; most of an hour)"
 	@echo "make night  what settles most in BUDGET=8h of TIER=nightly on DEVICE=cuda; board in site/, report in report/"
 	@echo "make board  site/ from outcomes/;  make health BOARD=https://...  is a published board whole and young?"
+	@echo "make lock audit licences sbom release-check   what we stand on: pinned, known faults, licences; does a wheel work?"
 	@echo "make docs   the documentation of the code in build/docs"
 	@echo "make lint types browser clean"
 
@@ -74,6 +75,38 @@ fuzz: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --quiet
+
+# The tools that look at what we stand on, apart from it. `lock` writes every version with its hashes, for
+# `pip install --require-hashes`; of constraints.txt it takes the versions.
+TOOLS := build/tools/bin
+LICENCES := MIT;BSD;Apache;ISC;Python Software Foundation;PSF-2.0;Mozilla Public License 2.0;MPL-2.0
+# CUDA comes with PyPI's torch under NVIDIA's own terms, and nothing of it goes into a wheel of ours; axe-playwright-python
+# is MIT and tells its installer nothing.
+TOLD := $(shell sed -n 's/^\(nvidia-[a-z0-9-]*\|cuda-[a-z]*\)==.*/\1/p' constraints.txt) axe-playwright-python
+$(TOOLS)/uv: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/tools
+	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["release"])')
+	touch $@
+
+lock: $(TOOLS)/uv
+	$(TOOLS)/uv pip compile pyproject.toml --extra test --extra dev -c constraints.txt --generate-hashes --universal \
+	  --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links --quiet -o requirements.lock
+
+# --strict: what the advisories could not be asked about is a failure, not a silence.
+audit: $(TOOLS)/uv
+	$(TOOLS)/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+
+licences: $(STAMP) $(TOOLS)/uv
+	$(TOOLS)/pip-licenses --python $(BIN)/python --from mixed --partial-match --allow-only "$(LICENCES)" \
+	  --ignore-packages vlm-gauntlet $(TOLD) > build/licences.txt
+
+sbom: $(TOOLS)/uv
+	$(TOOLS)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --validate \
+	  --of JSON -o build/sbom.json
+
+release-check: $(STAMP) $(TOOLS)/uv
+	.ci/release-check $(TOOLS)/python $(BIN)/python
 
 # Several machines: the extras are too large for every install.
 beyond: $(STAMP)

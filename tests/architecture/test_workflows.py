@@ -45,7 +45,7 @@ def test_actions_are_pinned_and_rights_are_narrow(path: Path) -> None:
 
 
 def test_the_workflows_are_these() -> None:
-    assert [p.stem for p in FILES] == ["health", "nightly", "pages", "pull-request"]
+    assert [p.stem for p in FILES] == ["health", "nightly", "pages", "pull-request", "release"]
     publishing = [p.stem for p in FILES if "deploy-pages" in p.read_text()]
     assert publishing == ["pages"] and "gauntlet run" not in (FOLDER / "pages.yml").read_text()
 
