@@ -1,5 +1,6 @@
 """What a training costs, from a few of its steps."""
 
+import inspect
 import tomllib
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlm_gauntlet.methods.registry import methods
 from vlm_gauntlet.training import measuring
 from vlm_gauntlet.training.cost import TrainingCost
 from vlm_gauntlet.training.engine import start_engine
 from vlm_gauntlet.training.measuring import timed_steps
+from vlm_gauntlet.training.pins import read_pins
 from vlm_gauntlet.training.recipe import Phase
 from vlm_gauntlet.training.samples import Batch
 
@@ -58,3 +61,9 @@ def short(folder: Path) -> Path:
         'attack = { eps = "8/255", steps = 1, step_size = "8/255" }\n'
     )
     return path
+
+
+def test_what_was_measured_is_of_checkpoints_that_are_here() -> None:
+    for one in methods().values():
+        pins = read_pins(Path(inspect.getfile(one)).parent)
+        assert {cost.checkpoint for cost in one.card.trainings} <= pins.keys(), one.card.id
