@@ -1,5 +1,6 @@
 """`gauntlet night`: plan, run, board and report in one command, within a budget; nothing but an interrupt ends it."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +12,13 @@ from .maker import MakerOption
 from .plan import Names, planned, tell_choice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vlm_gauntlet.fixtures.records import Maker, Outcome
+    from vlm_gauntlet.leaderboard.evidence import Evidence
     from vlm_gauntlet.leaderboard.night_plan import NightPlan
     from vlm_gauntlet.leaderboard.verdicts import Verdict
+    from vlm_gauntlet.suites.cells import CellPlan
     from vlm_gauntlet.suites.engines.ends import CellEnd
 
 
@@ -43,11 +49,17 @@ def night(
     ] = 1,
     store: Store = None,
     maker: MakerOption = None,
+    despite_controls: Annotated[
+        bool, typer.Option("--despite-controls", help="go on where control numbers do not hold; outcomes say so")
+    ] = False,
 ) -> None:
     """Spends a budget on the cells that settle most, then renders the board and writes a report.
 
     The same command goes on where a killed night stopped. A cell that fails, or whose weights or data are not here, is
-    told in the report and costs no other. Exits with 1 if a cell failed.
+    told in the report and costs no other. Exits with 1 if a cell failed or a control does not hold.
+
+    On real CLIP it begins with what public sources measured without attack (`gauntlet controls`), and ends there if a
+    number is another.
 
     Examples:
 
@@ -58,6 +70,7 @@ def night(
       gauntlet night --budget 8h --device cuda --engine ray --address auto --machines 16 --passes 4000 --store s3://ours/night
     """
     from vlm_gauntlet.fixtures.device import device_name
+    from vlm_gauntlet.leaderboard.control_gate import of_night, wrong
     from vlm_gauntlet.leaderboard.night_report import Night, write_report
     from vlm_gauntlet.suites.engines.ends import Asked
     from vlm_gauntlet.suites.maker import maker_here, maker_named
@@ -78,21 +91,48 @@ def night(
     made, absent = made.here()
     if absent:
         typer.echo(f"left out: data sets that are not here: {', '.join(absent)} (gauntlet data get NAME)")
+    began = time.monotonic()
+    tower = backbone or tier_named(tier).backbone
+    note = _controlled(where, tower, own, made.cells[0], seconds, who, go_on=despite_controls)
+    seconds = max(0.0, seconds - (time.monotonic() - began))
     choice = made.chosen(seconds * machines)
     tell_choice(made, choice, seconds * machines)
     by_key = {key_of(cell): cell for cell in made.cells}
     chosen = [by_key[key] for key in choice.cells]
-    ends = where.run(chosen, Asked(who, archive), seconds=seconds, told=_tell)
+    ends = where.run(chosen, Asked(who, archive, notes=note), seconds=seconds, told=_tell)
     found, board = _board(outcomes, out)
     finished = Night(
-        made, choice, ends, _settled(made, found), _devices(ends) or device_name(device), seconds * machines, own,
-        board,
+        made, choice, ends, _settled(made, found.sound), _devices(ends) or device_name(device), seconds * machines,
+        own, board, tower, of_night(found, tower),
     )  # fmt: skip
     text, record = write_report(finished, report)
     typer.echo(f"\n{', '.join(f'{n} {word}' for word, n in finished.counts.items())}")
     typer.echo(f"board: {board}\nreport: {text}, {record}")
-    if any(end.word == "failed" for end in ends):
+    if any(end.word == "failed" for end in ends) or (wrong(finished.controls) and not despite_controls):
         raise typer.Exit(1)
+
+
+def _controlled(
+    where: Where, backbone: str, seed: int, like: "CellPlan", seconds: float, maker: "Maker", *, go_on: bool
+) -> tuple[str, ...]:
+    """Runs the controls that cost little; what outcomes of this night say of those that do not hold.
+
+    Raises:
+        GauntletError: one does not hold, and the night may not go on.
+    """
+    from vlm_gauntlet.leaderboard.control_gate import check, first_cells, of_night, told, wrong
+    from vlm_gauntlet.leaderboard.evidence import Evidence, gather
+    from vlm_gauntlet.suites.engines.ends import Asked
+    from vlm_gauntlet.suites.known_here import KnownHere
+
+    cells = first_cells(backbone, seed=seed, device=like.device, batch_size=like.batch_size)
+    if cells:
+        where.run(cells, Asked(maker), seconds=seconds, told=_tell)
+    found = of_night(gather(where.folder, KnownHere()) if where.folder.is_dir() else Evidence(), backbone)
+    typer.echo(told(found, backbone))
+    if not go_on:
+        check(found, str(where.folder))
+    return tuple(f"Made although a control number did not hold: {line}" for line in wrong(found))
 
 
 def _devices(ends: "list[CellEnd]") -> str:
@@ -105,25 +145,25 @@ def _tell(end: "CellEnd") -> None:
     typer.echo(f"{end.word:11} {end.key}: {how}")
 
 
-def _board(outcomes: Path, out: Path) -> "tuple[list[object], str]":
-    """What ranks of the folder, and where the pages are or why there are none."""
-    from vlm_gauntlet.leaderboard.evidence import gather
+def _board(outcomes: Path, out: Path) -> "tuple[Evidence, str]":
+    """What the folder holds, and where the pages are or why there are none."""
+    from vlm_gauntlet.leaderboard.evidence import Evidence, gather
     from vlm_gauntlet.leaderboard.site import build_site
     from vlm_gauntlet.suites.known_here import KnownHere
 
     try:
         found = gather(outcomes, KnownHere())
         if not (found.sound or found.unranked or found.retrieval or found.aside):
-            return [], f"no outcome in {outcomes}/"
-        return [*found.sound], str(build_site(found, out))
+            return found, f"no outcome in {outcomes}/"
+        return found, str(build_site(found, out))
     except Exception as error:  # the report tells it: a night's outcomes are there, whatever the pages do
-        return [], f"none: {type(error).__name__}: {error}"
+        return Evidence(), f"none: {type(error).__name__}: {error}"
 
 
-def _settled(made: "NightPlan", outcomes: "list[object]") -> "dict[str, Verdict]":
+def _settled(made: "NightPlan", outcomes: "Sequence[Outcome]") -> "dict[str, Verdict]":
     """Verdicts on the claims that the plan has cells for."""
     from vlm_gauntlet.leaderboard.verdicts import verdicts
     from vlm_gauntlet.methods.claims import claims
 
     asked = {q.name for q in made.questions if q.kind == "claim"}
-    return verdicts([c for c in claims() if c.id in asked], outcomes)  # type: ignore[arg-type]
+    return verdicts([c for c in claims() if c.id in asked], outcomes)

@@ -18,6 +18,7 @@ from vlm_gauntlet.fixtures.errors import reading
 from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.natural_sets import natural_sets, set_of
 from vlm_gauntlet.fixtures.records import Outcome
+from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 
 PATH = Path(next(iter(fixtures.__path__))) / "data" / "control_numbers.toml"
 BACKBONE = "open_clip:ViT-B-32-quickgelu/openai"
@@ -26,6 +27,7 @@ TOLERANCE = 0.005
 Z = 3.29  # 99.9 %: of two dozen right numbers, one in forty nights has one outside
 LEAST = 100  # samples, below which an interval says nothing
 Word = Literal["holds", "does not hold", "not run"]
+Measure = Literal["accuracy", "text to image, R@5", "image to text, R@5"]
 
 
 class Source(BaseModel):
@@ -42,6 +44,8 @@ class Control(BaseModel):
 
     Args:
         samples: of each set in the source, where it is not the whole set.
+        measure: what is counted. Recall depends on how many pictures are searched, so that only whole sets answer.
+        decimals: that the source prints of a value in per cent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +56,8 @@ class Control(BaseModel):
     values: dict[str, float] = {}
     mean: float | None = Field(default=None, ge=0, le=100)
     samples: int | None = Field(default=None, ge=1)
+    measure: Measure = "accuracy"
+    decimals: int = Field(default=2, ge=0)
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Control":
@@ -59,7 +65,14 @@ class Control(BaseModel):
             raise ValueError("give values or a mean")
         if unknown := sorted(self.values.keys() - natural_sets().keys()):
             raise ValueError(f"unknown data sets: {', '.join(unknown)}")
+        if self.recall and (self.mean is not None or self.samples is not None or self.protocol != "clean"):
+            raise ValueError("recall is of whole sets, one by one, without attack")
         return self
+
+    @property
+    def recall(self) -> bool:
+        """Whether captions are searched for, or pictures by them."""
+        return self.measure != "accuracy"
 
 
 @dataclass(frozen=True)
@@ -105,13 +118,17 @@ def control_numbers() -> tuple[dict[str, Source], tuple[Control, ...]]:
         return sources, controls
 
 
-def held(outcomes: Sequence[Outcome]) -> list[Held]:
+def held(outcomes: Sequence[Outcome], retrieval: Sequence[RetrievalOutcome] = ()) -> list[Held]:
     """Every control number against the outcomes of a run; of several, the one of most samples speaks."""
     largest: dict[tuple[str, str, str], Outcome] = {}
     for outcome in sorted(outcomes, key=lambda o: (o.n, o.provenance.made)):
         if outcome.cell.backbone == BACKBONE:
             largest[outcome.cell.method, outcome.cell.protocol.id, outcome.cell.dataset] = outcome
-    return [found for control in control_numbers()[1] for found in _held(control, largest)]
+    return [
+        found
+        for control in control_numbers()[1]
+        for found in (_recalled(control, retrieval) if control.recall else _held(control, largest))
+    ]
 
 
 def standing(found: Sequence[Held]) -> Word:
@@ -130,18 +147,41 @@ def _held(control: Control, outcomes: dict[tuple[str, str, str], Outcome]) -> It
         yield _judged(control, LIST, control.mean, ran, sets)
 
 
+def _recalled(control: Control, outcomes: Sequence[RetrievalOutcome]) -> Iterator[Held]:
+    for dataset, value in control.values.items():
+        whole, expected = natural_sets()[dataset].samples, value / 100
+        found = [
+            o for o in outcomes
+            if (o.cell.method, o.cell.backbone, o.cell.dataset) == (control.method, BACKBONE, dataset)
+            and (o.image_to_text.n == whole if whole else o.image_to_text.n < o.cell.limit)
+        ]  # fmt: skip
+        if not found:
+            lacking, command = f"No outcome on all of {dataset}.", _command(control, [dataset])
+            yield Held(control, dataset, expected, None, 0, 0.0, 1.0, "not run", lacking, command)
+            continue
+        newest = max(found, key=lambda o: (o.provenance.made, o.key))
+        ranks = newest.text_to_image if control.measure.startswith("text") else newest.image_to_text
+        observed = sum(rank < 5 for rank in ranks.clean) / ranks.n
+        yield _told(control, dataset, observed, ranks.n, TOLERANCE + _rounding(control), [dataset])
+
+
 def _judged(control: Control, dataset: str, value: float, ran: list[Outcome], sets: list[str]) -> Held:
-    expected, command = value / 100, _command(control, sets)
     missing = sorted({*sets} - {o.cell.dataset for o in ran})
     if missing or min(o.n for o in ran) < LEAST:
         lacking = f"No outcome on {', '.join(missing)}." if missing else f"Fewer than {LEAST} samples."
-        return Held(control, dataset, expected, None, 0, 0.0, 1.0, "not run", lacking, command)
+        command = _command(control, sets)
+        return Held(control, dataset, value / 100, None, 0, 0.0, 1.0, "not run", lacking, command)
     observed = sum(o.attacked_accuracy for o in ran) / len(ran)
     margin = TOLERANCE + Z * math.sqrt(sum(_variance(control, o) for o in ran)) / len(ran) + _rounding(control)
+    return _told(control, dataset, observed, sum(o.n for o in ran), margin, sets)
+
+
+def _told(control: Control, dataset: str, observed: float, n: int, margin: float, sets: Sequence[str]) -> Held:
+    expected = (control.mean if control.mean is not None else control.values[dataset]) / 100
     low, high = max(0.0, expected - margin), min(1.0, expected + margin)
     word: Word = "holds" if low <= observed <= high else "does not hold"
     said = f"{100 * observed:.2f} here, {100 * expected:.2f} there; it may lie in [{100 * low:.1f}, {100 * high:.1f}]."
-    return Held(control, dataset, expected, observed, sum(o.n for o in ran), low, high, word, said, command)
+    return Held(control, dataset, expected, observed, n, low, high, word, said, _command(control, sets))
 
 
 def _variance(control: Control, ours: Outcome) -> float:
@@ -154,12 +194,18 @@ def _variance(control: Control, ours: Outcome) -> float:
 
 
 def _rounding(control: Control) -> float:
-    return 0.0005 if control.mean is not None else 0.00005
+    """Half of the last digit that the source prints; means have one decimal."""
+    return 0.005 * 10.0 ** -(1 if control.mean is not None else control.decimals)
 
 
 def _command(control: Control, sets: Sequence[str]) -> str:
     limit = control.samples or 1_000_000
     named = " ".join(f"--dataset {name}" for name in sets)
+    if control.recall:  # any attack tells the clean ranks as well
+        return (
+            f"gauntlet data get {sets[0]} && gauntlet retrieval --method {control.method} --backbone {BACKBONE} "
+            f"{named} --attack sep --limit {limit} --device cuda"
+        )
     return (
         f"gauntlet run --method {control.method} --backbone {BACKBONE} {named} --protocol {control.protocol} "
         f"--limit {limit} --device cuda --allow-network"

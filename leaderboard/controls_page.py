@@ -5,21 +5,18 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from vlm_gauntlet.fixtures.records import Outcome
-
-from .control_numbers import TOLERANCE, Held, Z, control_numbers, held, standing
+from .control_numbers import TOLERANCE, Held, Z, control_numbers, standing
 from .exports import as_json
 
 
-def write_controls_page(pages: Environment, shared: dict[str, object], outcomes: Sequence[Outcome], out: Path) -> None:
+def write_controls_page(pages: Environment, shared: dict[str, object], found: Sequence[Held], out: Path) -> None:
     """Writes `controls.html` and `controls.json` into a site.
 
     Args:
         pages, shared: environment, and what every page knows.
-        outcomes: that count.
+        found: the numbers against what counts.
         out: the site's folder.
     """
-    found = held(outcomes)
     text = pages.get_template("controls.html.j2").render(
         **shared, root="", held=found, standing=standing(found), sources=control_numbers()[0],
         tolerance=100 * TOLERANCE, z=Z,
@@ -31,7 +28,8 @@ def write_controls_page(pages: Environment, shared: dict[str, object], outcomes:
 def record(one: Held) -> dict[str, object]:
     """A control number as a flat record."""
     return {
-        "method": one.control.method, "dataset": one.dataset, "protocol": one.control.protocol,
-        "source": one.control.source, "expected": one.expected, "observed": one.observed, "n": one.n, "low": one.low,
-        "high": one.high, "verdict": one.word, "reason": one.reason, "command": one.command,
+        "method": one.control.method, "measure": one.control.measure, "dataset": one.dataset,
+        "protocol": one.control.protocol, "source": one.control.source, "expected": one.expected,
+        "observed": one.observed, "n": one.n, "low": one.low, "high": one.high, "verdict": one.word,
+        "reason": one.reason, "command": one.command,
     }  # fmt: skip

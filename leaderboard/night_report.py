@@ -12,6 +12,9 @@ from vlm_gauntlet.suites.engines.ends import WORDS, CellEnd
 from vlm_gauntlet.suites.planning.budget import Choice
 from vlm_gauntlet.suites.planning.work import Work
 
+from .control_gate import told, wrong
+from .control_numbers import Held
+from .controls_page import record
 from .night_plan import NightPlan
 from .verdicts import Verdict
 
@@ -31,6 +34,8 @@ class Night:
         budget: seconds that it had.
         seed: of the run.
         board: where the pages are, or why there are none.
+        backbone: that all stood on.
+        controls: control numbers against what lies in the folder when it is over.
     """
 
     plan: NightPlan
@@ -41,6 +46,8 @@ class Night:
     budget: float
     seed: int
     board: str
+    backbone: str
+    controls: Sequence[Held]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -58,6 +65,7 @@ class Night:
         works = {w.key: w for w in self.plan.works}
         return {
             "device": self.device, "budget_seconds": self.budget, "seed": self.seed, "rate": self.plan.rate.source,
+            "controls": {"told": told(self.controls, self.backbone), "numbers": [record(one) for one in self.controls]},
             "cells": self.counts, "verdicts": self.words, "board": self.board,
             "seconds": {"planned": self.choice.seconds, "spent": round(sum(e.seconds for e in self.ends), 1)},
             "ends": [_line(end, works[end.key]) for end in self.ends],
@@ -75,6 +83,7 @@ class Night:
             "# The night", "",
             f"{self.device}; budget {self.budget / 3600:.2f} h, planned {self.choice.seconds / 3600:.2f} h, spent "
             f"{spent / 3600:.2f} h; seed {self.seed}. {self.plan.rate.source}.", "",
+            told(self.controls, self.backbone), *(f"- {line}" for line in wrong(self.controls)), "",
             ", ".join(f"{count} {word}" for word, count in self.counts.items()) + ".",
             f"Claims: {', '.join(f'{n} {word}' for word, n in self.words.items()) or 'none was to be settled'}.",
             f"Left out by the budget: {len(self.plan.works) - len(self.choice.cells)} cells, {len(self.choice.left)} "

@@ -24,6 +24,7 @@ from . import bibtex, formatting, table
 from .cell_pages import cell_link, histories, row_anchor, row_link, write_cell_pages
 from .chart import chart, charted
 from .claim_pages import write_claim_pages
+from .control_numbers import held, standing
 from .controls import controls
 from .controls_page import write_controls_page
 from .evidence import MAKERS, Evidence
@@ -169,9 +170,11 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     for row in found:
         by_method[row.method].append(row)
     pages = environment()
+    numbers = held(evidence.sound, evidence.retrieval)
     shared: dict[str, object] = {
         "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
         "retrieval": len(retrieval), "left_out": left_out(own=True), "evidence": evidence,
+        "control_numbers": standing(numbers),
         "nights": previous is not None, "night_bibtex": bibtex.of_night(outcomes, retrieval, made),
     }  # fmt: skip
 
@@ -203,7 +206,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     write_optimality_page(pages, shared, swept, out)
     write_transfer_page(pages, shared, found, out)
     write_series_page(pages, shared, series(evidence.sound), out)
-    write_controls_page(pages, shared, evidence.sound, out)
+    write_controls_page(pages, shared, numbers, out)
     write_claim_pages(pages, shared, evidence.sound, found, judged, out)
     write_paper_pages(pages, shared, judged, out)
     write_reference_pages(pages, shared, evidence, Known(found, judged, swept), out)

@@ -56,6 +56,7 @@ def run_cell(
     maker: Maker | None = None,
     wait: bool = True,
     clean: CleanAnswers | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Outcome:
     """Runs a cell, or takes it from the journal.
 
@@ -68,6 +69,7 @@ def run_cell(
         maker: who says to run it; default: what the environment says.
         wait: until another process has run it, where one does.
         clean: the clean answers of the cells before, of the same run; default: each cell asks for itself.
+        notes: that the outcome carries beside its own.
 
     Raises:
         BusyError: another process runs it, and the caller does not want to wait.
@@ -77,7 +79,7 @@ def run_cell(
     with attacker(plan) as attacking:
         key = attacking.cell.key
         with journal.lock(key, wait=wait):
-            return journal.find(key) or _run(plan, attacking, journal, progress, command, keeper, maker, clean)
+            return journal.find(key) or _run(plan, attacking, journal, progress, command, keeper, maker, clean, notes)
 
 
 def attacker(plan: CellPlan) -> AbstractContextManager[Attacker]:
@@ -100,6 +102,7 @@ def _run(
     keeper: Keeper | None,
     maker: Maker,
     clean: CleanAnswers | None,
+    notes: tuple[str, ...],
 ) -> Outcome:
     cell = attacking.cell
     done = journal.batches(cell.key)
@@ -138,14 +141,16 @@ def _run(
                 keeper.check(cell.key, index)
             if progress:
                 progress(sum(len(r.samples) for r in done[: index + 1]), plan.limit)
-    outcome = _outcome(plan, attacking, done, command=command or this_command(), maker=maker)
+    outcome = _outcome(plan, attacking, done, command=command or this_command(), maker=maker, notes=notes)
     if keeper:
         keeper.finish(outcome)
     journal.write(outcome)
     return outcome
 
 
-def _outcome(plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, command: str, maker: Maker) -> Outcome:
+def _outcome(
+    plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, command: str, maker: Maker, notes: tuple[str, ...]
+) -> Outcome:
     cell, asked = attacking.cell, attacking.asked
     return Outcome(
         key=cell.key,
@@ -156,7 +161,7 @@ def _outcome(plan: CellPlan, attacking: Attacker, done: list[BatchResult], *, co
         defence_cost=_rounded(total([r.defence_cost for r in done])),
         attack_cost=_rounded(total([r.attack_cost for r in done])),
         indicators=tuple(indicators_of(cell.protocol, done, draws=asked.draws)),
-        notes=tuple(sorted({*plan.notes(), *chain.from_iterable(r.notes for r in done)})),
+        notes=tuple(sorted({*notes, *plan.notes(), *chain.from_iterable(r.notes for r in done)})),
         provenance=Provenance(
             made=datetime.now(UTC).replace(microsecond=0),
             device=device_name(plan.device),

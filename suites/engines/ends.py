@@ -52,11 +52,13 @@ class Asked:
         maker: who says to run them.
         archive: whether attacked images are kept.
         command: that outcomes name; default: this process's own.
+        notes: that each outcome carries beside its own.
     """
 
     maker: Maker = "unknown"
     archive: bool = False
     command: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def end_of(
@@ -85,7 +87,7 @@ def end_of(
     try:
         outcome = run_cell(
             cell, journal, progress=counted, keeper=keeper, maker=asked.maker, command=asked.command, wait=wait,
-            clean=clean,
+            clean=clean, notes=asked.notes,
         )  # fmt: skip
     except BusyError:
         raise

@@ -45,7 +45,8 @@ def sets() -> list[str]:
 
 def test_the_numbers_of_the_sources_are_all_there_and_name_what_can_run() -> None:
     controls = control_numbers()[1]
-    assert sum(len(control.values) for control in controls) == 16
+    assert sum(len(control.values) for control in controls if not control.recall) == 16
+    assert sum(len(control.values) for control in controls if control.recall) == 4
     means = {(c.method, c.protocol): c.mean for c in controls if c.mean is not None}
     assert len(means) == 8 and means["tecoa+released=eps1", "clean"] == 53.1
     for method, _ in means:
@@ -101,11 +102,11 @@ def test_the_page_says_what_was_not_run_and_what_does_not_hold(tmp_path: Path) -
         "nights": False,
         "evidence": Evidence(sound=[]),
     }
-    write_controls_page(environment(), shared, [planted(ONE, "cifar10", 0.5)], tmp_path)
+    write_controls_page(environment(), shared, held([planted(ONE, "cifar10", 0.5)]), tmp_path)
     text = (tmp_path / "controls.html").read_text()
     assert "Now: <strong>does not hold</strong>" in text and "gauntlet run --method fare+released=eps1" in text
     records = json.loads((tmp_path / "controls.json").read_text())
-    assert len(records) == 24 and {r["verdict"] for r in records} == {"not run", "does not hold"}
+    assert len(records) == 28 and {r["verdict"] for r in records} == {"not run", "does not hold"}
 
 
 def test_the_command_tells_what_would_run(tmp_path: Path) -> None:

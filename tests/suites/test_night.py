@@ -91,11 +91,31 @@ def test_the_report_names_everything(cells: list[CellPlan], cell: CellPlan, tmp_
     ends = [replace(ran, key=keys[0]), CellEnd(keys[1], "failed", "it | broke\nbadly", 1.0),
             CellEnd(keys[2], "not run", "no data"), CellEnd(keys[3], "not reached", "the time was over")]  # fmt: skip
     choice = made.chosen(1e9)
-    finished = Night(made, replace(choice, cells=choice.cells[:4]), ends, {}, "abacus", 3600.0, 7, "site/index.html")
+    finished = Night(
+        made,
+        replace(choice, cells=choice.cells[:4]),
+        ends,
+        {},
+        "abacus",
+        3600.0,
+        7,
+        "site/index.html",
+        "miniclip-vit",
+        [],
+    )
     text, record = write_report(finished, tmp_path / "report")
     told, kept = text.read_text(), json.loads(record.read_text())
     assert "1 ran, 0 taken, 1 not run, 1 failed, 1 not reached" in told
-    for said in ("it | broke badly", "no data", "the time was over", "seed 7", "abacus", "## Failed", "## Not run"):
+    for said in (
+        "it | broke badly",
+        "no data",
+        "the time was over",
+        "seed 7",
+        "abacus",
+        "## Failed",
+        "## Not run",
+        "Controls not run: no public source has numbers of miniclip-vit.",
+    ):
         assert said in told
     assert kept["cells"]["failed"] == 1 and kept["left_out"]["cells"] == [choice.cells[4]]
     assert [e["word"] for e in kept["ends"]] == ["ran", "failed", "not run", "not reached"]
