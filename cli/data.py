@@ -45,6 +45,26 @@ def get(
 
 
 @app.command()
+def images(
+    delete: Annotated[bool, typer.Option("--delete", help="delete all of them")] = False,
+) -> None:
+    """Images attacked on the undefended model that runs keep for all defences: how many, how large, where.
+
+    They are made again where they are wanted and not here.
+
+    Example: gauntlet data images --delete
+    """
+    from vlm_gauntlet.suites.kept_images import KeptImages
+
+    kept = KeptImages()
+    size = kept.size / 2**20
+    if delete:
+        typer.echo(f"deleted {kept.clear()} batches, {size:,.1f} MiB, of {kept.folder}")
+    else:
+        typer.echo(f"{len(kept.entries())} batches, {size:,.1f} MiB in {kept.folder}")
+
+
+@app.command()
 def check(
     name: Annotated[str, typer.Argument(help="`gauntlet datasets` lists the names")],
     split: Annotated[str, typer.Option(help="of the set")] = "test",

@@ -32,6 +32,12 @@ Store = Annotated[
     str | None,
     typer.Option(help="where machines share finished outcomes: a folder, or s3://bucket/folder (the extra `s3`)"),
 ]
+KeepImages = Annotated[
+    float,
+    typer.Option(
+        min=0, help="GiB of images attacked on the undefended model to keep for other defences; 0: each makes its own"
+    ),
+]
 AnyDevice = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1; with --engine ray cpu or cuda")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .durations import duration
-from .engine import Address, AnyDevice, Engine, EngineOption, Store, Where
+from .engine import Address, AnyDevice, Engine, EngineOption, KeepImages, Store, Where
 from .maker import MakerOption
 from .plan import Names, planned, tell_choice
 
@@ -49,6 +49,7 @@ def night(
     ] = 1,
     store: Store = None,
     maker: MakerOption = None,
+    keep_images: KeepImages = 20.0,
     despite_controls: Annotated[
         bool, typer.Option("--despite-controls", help="go on where control numbers do not hold; outcomes say so")
     ] = False,
@@ -99,7 +100,8 @@ def night(
     tell_choice(made, choice, seconds * machines)
     by_key = {key_of(cell): cell for cell in made.cells}
     chosen = [by_key[key] for key in choice.cells]
-    ends = where.run(chosen, Asked(who, archive, notes=note), seconds=seconds, told=_tell)
+    asked = Asked(who, archive, notes=note, kept_bytes=int(keep_images * 2**30))
+    ends = where.run(chosen, asked, seconds=seconds, told=_tell)
     found, board = _board(outcomes, out)
     finished = Night(
         made, choice, ends, _settled(made, found.sound), _devices(ends) or device_name(device), seconds * machines,

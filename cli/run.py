@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import table
-from .engine import Address, AnyDevice, Engine, EngineOption, Store, Where
+from .engine import Address, AnyDevice, Engine, EngineOption, KeepImages, Store, Where
 from .maker import MakerOption
 
 if TYPE_CHECKING:
     from vlm_gauntlet.fixtures.errors import GauntletError
-    from vlm_gauntlet.fixtures.records import Maker, Outcome
+    from vlm_gauntlet.fixtures.records import Outcome
     from vlm_gauntlet.suites.cells import CellPlan
+    from vlm_gauntlet.suites.engines.ends import Asked
 
 Names = list[str] | None
 
@@ -58,6 +59,7 @@ def run(
     engine: EngineOption = Engine.local,
     address: Address = None,
     store: Store = None,
+    keep_images: KeepImages = 20.0,
     maker: MakerOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print what finished as one JSON array")] = False,
 ) -> None:
@@ -75,6 +77,7 @@ def run(
     from vlm_gauntlet.methods.registry import without_unusable
     from vlm_gauntlet.suites.cells import plan
     from vlm_gauntlet.suites.described import reachable
+    from vlm_gauntlet.suites.engines.ends import Asked
     from vlm_gauntlet.suites.maker import maker_here, maker_named
     from vlm_gauntlet.suites.seeds import seed_of
     from vlm_gauntlet.suites.tiers import tier as tier_named
@@ -108,7 +111,7 @@ def run(
         from vlm_gauntlet.suites.planning.shards import shard as part_of
 
         cells = part_of(cells, shard, secret=chosen.secret_seed and seed is None)
-    finished, missing, failed = _run_all(cells, where, who, archive=archive)
+    finished, missing, failed = _run_all(cells, where, Asked(who, archive, kept_bytes=int(keep_images * 2**30)))
     if failed and not (finished or missing):
         raise next(iter(failed.values()))
     if archive:
@@ -147,13 +150,12 @@ def _tell_tiers(outcomes: Path) -> None:
 
 
 def _run_all(
-    cells: "list[CellPlan]", where: Where, maker: "Maker", *, archive: bool
+    cells: "list[CellPlan]", where: Where, how: "Asked"
 ) -> "tuple[list[Outcome], dict[str, str], dict[str, GauntletError]]":
     """What finished, what is missing here and why, and what failed: a failing cell never ends the others."""
-    from vlm_gauntlet.suites.engines.ends import Asked
     from vlm_gauntlet.suites.planning.work import key_of
 
-    ends, folder = where.run(cells, Asked(maker, archive)), where.folder
+    ends, folder = where.run(cells, how), where.folder
     finished = [end.outcome for end in ends if end.outcome is not None]
     if any(end.word == "not reached" for end in ends):
         typer.echo(

@@ -26,6 +26,7 @@ from .device_record import system_of
 from .halving import Done, within_memory
 from .indicators import indicators_of
 from .journal import BatchResult, Journal
+from .kept_images import KeptImages
 from .maker import maker_here
 from .metered import total
 from .scoring import Scorer
@@ -57,6 +58,7 @@ def run_cell(
     wait: bool = True,
     clean: CleanAnswers | None = None,
     notes: tuple[str, ...] = (),
+    kept: KeptImages | None = None,
 ) -> Outcome:
     """Runs a cell, or takes it from the journal.
 
@@ -70,6 +72,7 @@ def run_cell(
         wait: until another process has run it, where one does.
         clean: the clean answers of the cells before, of the same run; default: each cell asks for itself.
         notes: that the outcome carries beside its own.
+        kept: where images attacked on the undefended model lie; default: each cell makes its own.
 
     Raises:
         BusyError: another process runs it, and the caller does not want to wait.
@@ -79,7 +82,9 @@ def run_cell(
     with attacker(plan) as attacking:
         key = attacking.cell.key
         with journal.lock(key, wait=wait):
-            return journal.find(key) or _run(plan, attacking, journal, progress, command, keeper, maker, clean, notes)
+            return journal.find(key) or _run(
+                plan, attacking, journal, progress, command, keeper, maker, clean, notes, kept
+            )
 
 
 def attacker(plan: CellPlan) -> AbstractContextManager[Attacker]:
@@ -103,6 +108,7 @@ def _run(
     maker: Maker,
     clean: CleanAnswers | None,
     notes: tuple[str, ...],
+    kept: KeptImages | None,
 ) -> Outcome:
     cell = attacking.cell
     done = journal.batches(cell.key)
@@ -114,7 +120,10 @@ def _run(
             nonlocal scorer
             scorer = scorer or stack.enter_context(witness(plan, cell))
             try:
-                made = attacking.attack(part)
+                if kept is not None and isinstance(attacking, Here):
+                    made = kept.once(cell, attacking.loaded.evaluation, part, partial(attacking.attack, part))
+                else:  # code from outside gets nothing from the store, and gives nothing to it
+                    made = attacking.attack(part)
                 once = None if shared is None else partial(shared.once, cell, attacking.asked, part)
                 result = score_batch(attacking.asked, part, made, scorer, once)
             except GauntletError:  # who answers from another process has ended it

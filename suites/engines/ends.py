@@ -11,6 +11,7 @@ from vlm_gauntlet.suites.archive import keeper_of
 from vlm_gauntlet.suites.cells import CellPlan
 from vlm_gauntlet.suites.clean_answers import CleanAnswers
 from vlm_gauntlet.suites.journal import Journal
+from vlm_gauntlet.suites.kept_images import KeptImages
 from vlm_gauntlet.suites.planning.work import key_of
 from vlm_gauntlet.suites.record_folder import BusyError
 from vlm_gauntlet.suites.running import run_cell
@@ -53,12 +54,14 @@ class Asked:
         archive: whether attacked images are kept.
         command: that outcomes name; default: this process's own.
         notes: that each outcome carries beside its own.
+        kept_bytes: of the images attacked on the undefended model that are kept for other cells and runs; 0: none.
     """
 
     maker: Maker = "unknown"
     archive: bool = False
     command: str = ""
     notes: tuple[str, ...] = ()
+    kept_bytes: int = 0
 
 
 def end_of(
@@ -87,7 +90,7 @@ def end_of(
     try:
         outcome = run_cell(
             cell, journal, progress=counted, keeper=keeper, maker=asked.maker, command=asked.command, wait=wait,
-            clean=clean, notes=asked.notes,
+            clean=clean, notes=asked.notes, kept=KeptImages(limit=asked.kept_bytes) if asked.kept_bytes else None,
         )  # fmt: skip
     except BusyError:
         raise
