@@ -5,18 +5,22 @@ pairs; pictures are normalised with ImageNet's mean and deviation; and both towe
 """
 
 import json
+import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vlm_gauntlet.fixtures.backbone import Backbone
+from vlm_gauntlet.fixtures.datasets import target_root
 from vlm_gauntlet.fixtures.errors import GauntletError, UnavailableError, reading
 from vlm_gauntlet.fixtures.files import sha256
+from vlm_gauntlet.fixtures.hub import fetch, network_allowed
 
 from .word_pieces import WordPieces
 
-# The undefended model whose row it stands beside -> repository and revision.
+FULL = re.compile(r"[0-9a-f]{40}")
+# The undefended model whose row it stands beside -> repository and revision, of which public pages print 7 digits.
 NAMES = {
     "open_clip:ViT-L-14-quickgelu/openai": ("zw123/delta_clip_l14_224", "5df0035"),
     "open_clip:ViT-L-14-336-quickgelu/openai": ("zw123/delta_clip_l14_336", "fb81a6b"),
@@ -27,22 +31,25 @@ ONLY_IN_THE_FORK = "vocab_path"  # of text_cfg: where the vocabulary lay on the 
 
 
 def fetched(backbone: str) -> Path:
-    """The folder of the released files for a backbone, from the local cache or the hub.
+    """The folder of the released files for a backbone: laid out by hand, from the local cache, or from the hub.
 
     Raises:
-        UnavailableError: they are not on this machine and cannot be fetched.
+        UnavailableError: they are not on this machine, and cannot be fetched or their commit is not known in full.
     """
-    from huggingface_hub import snapshot_download
-
     repository, revision = NAMES[backbone]
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=[CONFIG, WEIGHTS, VOCABULARY]))
-    except Exception as error:  # a hub that cannot be reached raises a dozen different types
+    by_hand = target_root() / "weights" / "delta_clip" / repository.partition("/")[2]
+    if by_hand.is_dir():
+        return by_hand
+    if not FULL.fullmatch(revision):
         raise UnavailableError(
-            f"no {repository} at {revision}: {' '.join(str(error).split())[:200]}",
-            expected="its files in the local cache, or a reachable hub", where="methods/delta_clip",
-            fix=f"fetch them once with network: hf download {repository} --revision {revision}",
-        ) from error  # fmt: skip
+            f"{repository} is known here by {len(revision)} digits of its commit, {revision}: that pins nothing",
+            expected="40 digits, or its files laid out by hand", where=str(by_hand),
+            fix=f"put {CONFIG}, {WEIGHTS} and {VOCABULARY} of that commit there; the cell's key holds their digest",
+        )  # fmt: skip
+    fix = f"fetch them once with network: hf download {repository} --revision {revision}"
+    return fetch(
+        repository, revision, [CONFIG, WEIGHTS, VOCABULARY], kind="model", local_only=not network_allowed(), fix=fix
+    )
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

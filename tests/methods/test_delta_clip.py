@@ -225,12 +225,26 @@ def test_what_would_give_a_wrong_number_is_refused(change: str, released: Path) 
         load_released(released)
 
 
-def test_without_the_files_the_cell_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_come_by_hand_or_from_a_commit_that_is_known_in_full(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import huggingface_hub
 
-    def unreachable(*_: object, **__: object) -> str:
+    asked: list[object] = []
+
+    def unreachable(*_: object, **how: object) -> str:
+        asked.append(how["revision"])
         raise OSError("no network")
 
+    monkeypatch.setenv("GAUNTLET_DATA", str(tmp_path))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(UnavailableError, match="hf download zw123/delta_clip_l14_224"):
+    with pytest.raises(UnavailableError, match="7 digits of its commit, 5df0035: that pins nothing"):
         fetched("open_clip:ViT-L-14-quickgelu/openai")
+    assert not asked
+    monkeypatch.setitem(module.NAMES, "tiny", ("zw123/stand-in", "0" * 40))
+    with pytest.raises(UnavailableError, match="hf download zw123/stand-in"):
+        fetched("tiny")
+    assert asked == ["0" * 40]
+    place = tmp_path / "weights" / "delta_clip" / "stand-in"
+    place.mkdir(parents=True)
+    assert fetched("tiny") == place
