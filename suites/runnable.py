@@ -61,7 +61,8 @@ def _obstacles(reported: ReportedProtocol, dataset: str) -> Iterator[str]:
     if reported.prompts not in (*template_sets(), *PROMPTS, "unknown") and not reported.retrieval:
         yield f"prompts {reported.prompts!r} are not here"
     own = natural_sets().get(set_of(reported.samples, dataset))
-    if reported.prompts in PROMPTS and not (own and own.hub):
+    whole = natural_sets().get(own.part_of) if own and own.part_of else own
+    if reported.prompts in PROMPTS and not (whole and whole.hub):
         yield f"prompts {reported.prompts!r} come with a set of the hub, and no commit of {dataset!r} is known there"
     if reported.preprocessing not in (*PREPROCESSING, "unknown"):
         yield f"preprocessing {reported.preprocessing!r} is not built"

@@ -11,9 +11,9 @@ from vlm_gauntlet.attacks.protocols import varied
 from vlm_gauntlet.attacks.registry import choice
 from vlm_gauntlet.fixtures.protocols import AttackChoice, Protocol
 from vlm_gauntlet.fixtures.records import Cell, Outcome
-from vlm_gauntlet.fixtures.reported import Component, reported_protocol
+from vlm_gauntlet.fixtures.reported import Component, readings, reported_protocol
 from vlm_gauntlet.leaderboard.comparison import Comparison, SeedSpread, two_sample
-from vlm_gauntlet.leaderboard.matching import match
+from vlm_gauntlet.leaderboard.matching import against, match
 from vlm_gauntlet.leaderboard.trainings import spread
 from vlm_gauntlet.leaderboard.verdicts import Verdict, explained_by, judge, verdicts
 from vlm_gauntlet.methods.claims import Claim, claims
@@ -303,3 +303,11 @@ def test_an_explained_deviation_needs_a_pattern_that_fits() -> None:
     assert explained_by(released).startswith("step: ")
     assert explained_by(claim()) == ""
     assert explained_by(claim(method="delta_llava")) == ""
+
+
+def test_a_list_of_samples_is_met_by_that_list_alone() -> None:
+    (name,) = [way for way in readings("fare-imagenet-apgd-linf-4-255") if way.count("restarts=1") == 2]
+    run_as = runnable(reported_protocol(name), "imagenet").protocols[0]
+    apart = {taken: against(name, "imagenet", taken, run_as)[1] for taken in ("imagenet", "imagenet_robustbench")}
+    assert [str(d) for d in apart["imagenet"]] == ["samples: claimed RobustBench's list, run test split"]
+    assert apart["imagenet_robustbench"] == ()
