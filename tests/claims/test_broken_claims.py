@@ -134,6 +134,7 @@ def test_a_claim_on_a_broken_method_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(registry.parts().unusable, "ttc", error)
     monkeypatch.delitem(registry.parts().usable, "ttc")
     after = verdicts(chosen, [])
-    changed = {c for c in after if after[c] != before[c]}
-    assert changed and all(before[c].word == after[c].word == "not run" for c in changed)
-    assert {after[c].reason for c in changed} == {"'ttc' cannot be used here: card with 9 problems."}
+    pairs = {(before[c], after[c]) for c in after if after[c] != before[c] and not after[c].readings}
+    pairs |= {(b[1], a[1]) for c in after for b, a in zip(before[c].readings, after[c].readings, strict=True) if a != b}
+    assert pairs and all(b.word == a.word == "not run" for b, a in pairs)
+    assert {a.reason for _, a in pairs} == {"'ttc' cannot be used here: card with 9 problems."}

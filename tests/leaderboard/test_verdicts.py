@@ -94,7 +94,7 @@ def test_the_whole_split_has_the_whole_splits_n() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "word"), [("survey-pgd-10", "knowledge"), ("mmcoa-co-attack-100", "co-attack.restarts")]
+    ("protocol", "word"), [("doc-pgd-10-linf-4-255-tuned", "knowledge"), ("mmcoa-co-attack-100", "co-attack.restarts")]
 )
 def test_what_a_source_does_not_say_matches_nothing(protocol: str, word: str) -> None:
     found = one(claim(protocol=protocol))
