@@ -20,6 +20,9 @@ BOLD, END = "\ue000", "\ue001"  # private characters stand for what must not be 
 LEGEND = "Accuracy in %, 95 % Wilson interval. Bold: the best that ranks. †: masked, no evidence of robustness."
 Ranks = Mapping[Key, RankRange]
 
+LATEX = str.maketrans({c: f"\\{c}" for c in "_&%$#{}"} | {
+    "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+})  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what spreadsheets take a cell that begins so for
 
 
@@ -147,5 +150,4 @@ def as_latex(lines: Sequence[Sequence[str]], headers: Sequence[str], caption: st
 @lru_cache(maxsize=65536)  # the same names and titles stand in every entry
 def latex_text(text: str) -> str:
     """Text in which LaTeX reads no command."""
-    words = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
-    return "".join(words.get(c, f"\\{c}" if c in "_&%$#{}" else c) for c in text)
+    return text.translate(LATEX)
