@@ -51,10 +51,20 @@ def write_or_keep(path: Path, old: Path, data: bytes) -> None:
 
 def _differs(fresh: Path, out: Path) -> bool:
     """Gives unchanged files their old inode, and with it their time, so that whoever copies the site skips them."""
-    ours = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
-    theirs = {path.relative_to(out) for path in out.rglob("*") if path.is_file()} if out.is_dir() else set()
+    ours, theirs = _files(fresh), _files(out)
     same = {name for name in ours & theirs if _same(fresh / name, out / name)}
     return same != ours or ours != theirs or not out.is_dir()
+
+
+def _files(folder: Path) -> set[str]:
+    """All files below a folder, from there; a link to a file is one."""
+    found = ((where, os.path.relpath(where, folder), names) for where, _, names in os.walk(folder))
+    return {
+        os.path.normpath(f"{below}/{name}")
+        for where, below, names in found
+        for name in names
+        if os.path.isfile(f"{where}/{name}")
+    }
 
 
 def _same(path: Path, old: Path) -> bool:

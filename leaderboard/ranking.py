@@ -4,6 +4,7 @@ A defence can hide its gradient, or give a wrong one; it hides neither from imag
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from vlm_gauntlet.attacks.gradient_check import LEAST_STEPS
 from vlm_gauntlet.attacks.gradients import GradientAttack
@@ -32,7 +33,7 @@ def missing(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
 def kinds(outcome: Outcome) -> set[str]:
     """The kinds of evidence that an outcome holds."""
     indicators = {i.name: i for i in outcome.indicators}
-    found = promised(outcome.cell.protocol)
+    found = set(promised(outcome.cell.protocol))
     if "gradient-misleads" not in indicators or any(i.fired for i in outcome.indicators if i.name in UNSOUND):
         found.discard("gradient")
     if "unstable-replay" not in indicators:
@@ -40,11 +41,12 @@ def kinds(outcome: Outcome) -> set[str]:
     return found
 
 
-def promised(protocol: Protocol) -> set[str]:
+@lru_cache(maxsize=4096)  # thousands of outcomes share a few protocols
+def promised(protocol: Protocol) -> frozenset[str]:
     """The kinds that an outcome of a protocol can hold: of an attack from outside none, nobody here vouches for it."""
     name, threat = protocol.attack.name, protocol.threat
     if name not in attacks() or threat.modality != "image":
-        return set()
+        return frozenset()
     attack, found = build(protocol), set()
     if level(protocol) in ("T1", "T2"):
         found.add("replay")
@@ -54,4 +56,4 @@ def promised(protocol: Protocol) -> set[str]:
         found.add("query")
     if name in TRANSFERS:
         found.add("transfer")
-    return found
+    return frozenset(found)

@@ -48,7 +48,8 @@ def by_strength(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def robust_fractions(outcome: Outcome) -> dict[str, float]:
     """Sample id -> fraction of the scoring draws that were right under attack."""
-    return {s.id: s.robust / outcome.draws for s in outcome.samples}
+    draws = outcome.draws
+    return {s.id: min(s.clean, s.attacked) / draws for s in outcome.samples}
 
 
 def scored_fractions(outcome: Outcome) -> dict[str, float]:

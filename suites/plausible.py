@@ -139,7 +139,7 @@ def _draws(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
     if chosen is not None and outcome.draws != (due := expected_draws(outcome, randomised=chosen.card.randomised)):
         yield Doubt("impossible", f"{outcome.draws} scoring draws, where a run takes {due}")
     if chosen is not None:
-        fresh = confirming_draws(outcome.cell.protocol, randomised=chosen.card.randomised)
+        fresh = _confirming(outcome.cell.protocol, chosen.card.randomised)
         if outcome.confirming != fresh:
             yield Doubt(
                 "impossible", f"{outcome.confirming} further draws of the attacked image, where a run takes {fresh}"
@@ -152,6 +152,11 @@ def _draws(outcome: Outcome, here: KnownHere) -> Iterator[Doubt]:
 @lru_cache(maxsize=4096)  # thousands of outcomes share a few protocols; what is judged runs no attack
 def _built(protocol: Protocol) -> Attack | None:
     return build(protocol)
+
+
+@lru_cache(maxsize=4096)
+def _confirming(protocol: Protocol, randomised: bool) -> int:
+    return confirming_draws(protocol, randomised=randomised)
 
 
 def required_indicators(outcome: Outcome) -> set[str]:
