@@ -35,7 +35,6 @@ def board(
 
       gauntlet board --outcomes tonight --previous last-night --out site    # and nights.html, nights.xml, nights.md
     """
-    gc.disable()  # a short process over a million records: collecting only walks them again and again
     from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.leaderboard.evidence import gather
     from vlm_gauntlet.leaderboard.exports import to_json
@@ -44,6 +43,7 @@ def board(
     from vlm_gauntlet.leaderboard.table import text_table
     from vlm_gauntlet.suites.known_here import KnownHere
 
+    gc.disable()  # a short process over many records: collecting only walks them again and again
     here = KnownHere(method or (), protocol or ())
     found = gather(outcomes, here)
     shown = [*found.sound, *found.unranked]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from vlm_gauntlet.fixtures.records import Outcome
 from vlm_gauntlet.suites.check_records import CheckRecord, kept
-from vlm_gauntlet.suites.journal import Journal
 from vlm_gauntlet.suites.known_here import KnownHere
 from vlm_gauntlet.suites.plausible import Doubt, doubts, judgement
 from vlm_gauntlet.suites.record_folder import SetAside, conflict, repeated
@@ -22,6 +21,7 @@ from vlm_gauntlet.suites.verification_records import Verification, verifications
 from .flags import Flag
 from .retrieval_evidence import gather_retrieval
 from .rows import Row, rows
+from .sharing import SharingJournal
 
 MAKERS = {
     "first party": "run by this project", "third party": "run by somebody else",
@@ -120,7 +120,7 @@ class Evidence:
 
 def gather(folder: Path, here: KnownHere) -> Evidence:
     """Reads and judges a folder of outcomes. No file in it raises."""
-    held, aside = Journal(folder).held()
+    held, aside = SharingJournal(folder).held()
     retrieval = gather_retrieval(folder, here)
     sound: list[Outcome] = []
     unranked: list[Outcome] = []
@@ -134,7 +134,7 @@ def gather(folder: Path, here: KnownHere) -> Evidence:
             aside += [SetAside(e[0], "; ".join(d.meaning for d in e[2])) for e in judged if e not in whole]
             judged = whole
         left = [(path, outcome) for path, outcome, _ in judged]
-        aside += (clash := conflict(left) if left else [])
+        aside += (clash := conflict(left) if len(left) > 1 else [])
         if clash or not left:
             continue
         aside += repeated(left)
