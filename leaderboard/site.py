@@ -21,6 +21,7 @@ from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 from vlm_gauntlet.suites.versions import version_words
 
 from . import bibtex, formatting, table
+from .beside import beside, cores
 from .cell_pages import cell_link, histories, row_anchor, row_link, write_cell_pages
 from .chart import chart, charted
 from .claim_pages import write_claim_pages
@@ -58,6 +59,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 MARKER = ".gauntlet-site"
 # A drawing takes tens of milliseconds; a board of hundreds of blocks draws only its fullest.
 CHARTS = 6
+MANY = 1000  # outcomes from which a second process writes the pages of cells: less takes no second
 
 
 def environment() -> Environment:
@@ -66,6 +68,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        auto_reload=False,  # no template changes while a board is made
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -194,32 +197,36 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     judged = verdicts(claims(), evidence.sound)
     lines, known = boards(found, left, ranks), controls(found)
     changed = None if previous is None else night(previous.sound, evidence.sound, claims())
-    write_front_page(pages, shared, lines, found, known, judged, out, changed)
-    method_pages = MethodPages(pages, shared, found, lines, known, judged, left, swept)
-    for name, theirs in by_method.items():
-        method_pages.write(name, theirs, out)
     earlier = () if previous is None else (*previous.sound, *previous.unranked)
-    write_cell_pages(pages, shared, found, judged, histories(outcomes, earlier), out)
-    for outcome in outcomes:
-        name, data = f"outcomes/{outcome.key}.json", (outcome.model_dump_json(indent=1) + "\n").encode()
-        write_or_keep(out / name, old / name, data)
-    write_optimality_page(pages, shared, swept, out)
-    write_transfer_page(pages, shared, found, out)
-    write_series_page(pages, shared, series(evidence.sound), out)
-    write_controls_page(pages, shared, numbers, out)
-    write_claim_pages(pages, shared, evidence.sound, found, judged, out)
-    write_paper_pages(pages, shared, judged, out)
-    write_reference_pages(pages, shared, evidence, Known(found, judged, swept), out)
-    if retrieval:
-        write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
-    if changed is not None:
-        write_nights(pages, shared, changed, out)
-    write_findings_page(pages, shared, out)
-    write_submit_page(pages, shared, out)
-    write("cheating.html", pages.get_template("cheating.html.j2").render(**shared, root=""))
-    for asset in ("style.css", "site.js"):
-        write(asset, (TEMPLATES / asset).read_text(encoding="utf-8"))
-    write("results.csv", to_csv(found, ranks, evidence.told))
-    write("results.json", to_json(found, ranks, evidence.told))
-    write("table.tex", to_latex(found, ranks))
+
+    def write_cells() -> None:
+        write_cell_pages(pages, shared, found, judged, histories(outcomes, earlier), out)
+        for outcome in outcomes:
+            name, data = f"outcomes/{outcome.key}.json", (outcome.model_dump_json(indent=1) + "\n").encode()
+            write_or_keep(out / name, old / name, data)
+
+    with beside(write_cells, apart=len(outcomes) >= MANY and cores() > 1):
+        write_front_page(pages, shared, lines, found, known, judged, out, changed)
+        method_pages = MethodPages(pages, shared, found, lines, known, judged, left, swept)
+        for name, theirs in by_method.items():
+            method_pages.write(name, theirs, out)
+        write_optimality_page(pages, shared, swept, out)
+        write_transfer_page(pages, shared, found, out)
+        write_series_page(pages, shared, series(evidence.sound), out)
+        write_controls_page(pages, shared, numbers, out)
+        write_claim_pages(pages, shared, evidence.sound, found, judged, out)
+        write_paper_pages(pages, shared, judged, out)
+        write_reference_pages(pages, shared, evidence, Known(found, judged, swept), out)
+        if retrieval:
+            write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
+        if changed is not None:
+            write_nights(pages, shared, changed, out)
+        write_findings_page(pages, shared, out)
+        write_submit_page(pages, shared, out)
+        write("cheating.html", pages.get_template("cheating.html.j2").render(**shared, root=""))
+        for asset in ("style.css", "site.js"):
+            write(asset, (TEMPLATES / asset).read_text(encoding="utf-8"))
+        write("results.csv", to_csv(found, ranks, evidence.told))
+        write("results.json", to_json(found, ranks, evidence.told))
+        write("table.tex", to_latex(found, ranks))
     write(MARKER, "This folder was made by `gauntlet board` and is replaced as a whole.\n")
