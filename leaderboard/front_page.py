@@ -52,13 +52,18 @@ def write_front_page(
     known = claims()
     text = pages.get_template("index.html.j2").render(
         **shared, root="", index=ClaimIndex(known, judged),
-        kinds=[(key, title, theirs) for key, title in KINDS if (theirs := [b for b in found if kind(b) == key])],
+        kinds=by_kind(found),
         controls=controls, rows=rows, drawing=_drawing(found),
         ran=told.ran(found, len({o.key for row in rows for o in row.outcomes})), holds=told.holds(found, judged),
         left=told.left_of_t0(found),
         fell=None if changed is None else told.fell(changed), controls_told=told.failed(controls),
     )  # fmt: skip
     (out / "index.html").write_text(text, encoding="utf-8")
+
+
+def by_kind(found: Sequence[Board]) -> list[tuple[str, str, list[Board]]]:
+    """Boards of real CLIP and of embedded backbones, which never share a table: key, title, boards."""
+    return [(key, title, theirs) for key, title in KINDS if (theirs := [b for b in found if kind(b) == key])]
 
 
 def kind(board: Board) -> str:

@@ -2,12 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 
 from vlm_gauntlet.fixtures.known_datasets import known_datasets
 from vlm_gauntlet.fixtures.protocols import ThreatModel
+from vlm_gauntlet.suites.tiers import tier
 
 from .means import mean_over
 from .rank_groups import Key, Left, RankRange, open_places, rank_ranges, row_key
@@ -15,6 +16,7 @@ from .rows import MODALITIES, Row, headline
 from .statistics import Estimate
 
 Group = tuple[str, str, Fraction, str, str]  # backbone, norm, eps, modality, resolution
+EMBEDDED_SUITE = "fast"  # the tier whose data sets lie in the repository
 HERE = "here"  # the suite of what was run, where it is no list that papers average over
 # What a mean is worth: as little as the worst of its parts.
 WORST_FIRST = ("unknown here", "not comparable", "masked", "no attack", "transfer only", "upper bound", "valid")
@@ -60,9 +62,14 @@ class Overall:
         return [self.rows[name] for name in self.suite.datasets if name in self.rows]
 
     @property
-    def absent(self) -> int:
+    def missing(self) -> list[str]:
         """Data sets of the suite on which it was not run: then there is no mean."""
-        return len(self.suite.datasets) - len(self.parts)
+        return [name for name in self.suite.datasets if name not in self.rows]
+
+    @property
+    def absent(self) -> int:
+        """How many of them are missing."""
+        return len(self.missing)
 
     @cached_property
     def state(self) -> str:
@@ -159,6 +166,30 @@ def boards(found: Sequence[Row], left: Mapping[Key, Left], ranks: Mapping[Key, R
     return sorted(made, key=lambda b: (b.backbone, MODALITIES.index(b.group[3]), b.group[1], b.group[2], b.group[4]))
 
 
+@cache
+def named_suites() -> tuple[Suite, ...]:
+    """Lists over which papers average (`fixtures/data/known_datasets.toml`), and that of the fast tier, by name."""
+    lists = {**known_datasets().list, EMBEDDED_SUITE: tier(EMBEDDED_SUITE).datasets}
+    return tuple(Suite(name, tuple(sorted(members))) for name, members in sorted(lists.items()))
+
+
+def averaged_over(
+    found: Sequence[Board], suite: Suite, left: Mapping[Key, Left], ranks: Mapping[Key, RankRange]
+) -> list[Board]:
+    """Boards of another suite: the same lines, each in its place by that mean.
+
+    Args:
+        found, left, ranks: `boards`, and what they were made of.
+        suite: lines that have none of its data sets are left out, and so are boards without a line.
+    """
+    made = []
+    for board in found:
+        lines = [line.over(suite) for line in board.lines if line.over(suite).parts]
+        if lines:
+            made.append(replace(board, suite=suite, others=(), lines=tuple(_ranked(lines, left, ranks))))
+    return made
+
+
 def suites(covered: Iterable[Sequence[str]]) -> tuple[Suite, tuple[Suite, ...]]:
     """The data sets to average over, and the lists of papers that at least one line has as a whole.
 
@@ -168,7 +199,7 @@ def suites(covered: Iterable[Sequence[str]]) -> tuple[Suite, tuple[Suite, ...]]:
         covered: the data sets of each line.
     """
     have = [frozenset(names) for names in covered]
-    lists = {frozenset(members): name for name, members in known_datasets().list.items()}
+    lists = {frozenset(suite.datasets): suite.name for suite in named_suites()}
     whole = {members: name for members, name in lists.items() if any(members <= names for names in have)}
     chosen = max(
         {*have, *whole, *({frozenset.intersection(*have)} - {frozenset[str]()})},

@@ -50,6 +50,7 @@ from .series import series
 from .series_page import write_series_page
 from .statistics import wilson
 from .submit_page import write_submit_page
+from .suite_pages import suite_boards, write_suite_pages
 from .sweeps import sweeps
 from .transfer_page import write_transfer_page
 from .verdicts import verdicts
@@ -196,6 +197,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
                "all_methods": sorted(by_method), "all_datasets": sorted({row.dataset for row in found})}  # fmt: skip
     judged = verdicts(claims(), evidence.sound)
     lines, known = boards(found, left, ranks), controls(found)
+    shared["suites"] = suite_boards(lines, left, ranks)
     changed = None if previous is None else night(previous.sound, evidence.sound, claims())
     earlier = () if previous is None else (*previous.sound, *previous.unranked)
 
@@ -207,6 +209,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
 
     with beside(write_cells, apart=len(outcomes) >= MANY and cores() > 1):
         write_front_page(pages, shared, lines, found, known, judged, out, changed)
+        write_suite_pages(pages, shared, judged, out)
         method_pages = MethodPages(pages, shared, found, lines, known, judged, left, swept)
         for name, theirs in by_method.items():
             method_pages.write(name, theirs, out)

@@ -136,6 +136,7 @@
       (Array.isArray(value) ? value : [value]).filter(Boolean).forEach((one) => kept.append(key, one));
     });
     const hash = kept.toString();
+    all("#suites a").forEach((link) => { link.hash = hash; }); // another suite keeps search, sorting, facets and comparison
     if (hash || location.hash.includes("=")) history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
   }
 
@@ -196,6 +197,17 @@
     if (recall()) apply(); else { boards.forEach(sort); compare(); }
     addEventListener("hashchange", () => { if (recall()) apply(); });
   }
+
+  // The menu closes as menus do: by Escape, by a click elsewhere, when the focus leaves it.
+  all("details.menu").forEach((menu) => {
+    addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || !menu.open) return;
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    });
+    addEventListener("click", (event) => { if (!menu.contains(event.target) || event.target.closest("a")) menu.open = false; });
+    menu.addEventListener("focusout", (event) => { if (event.relatedTarget && !menu.contains(event.relatedTarget)) menu.open = false; });
+  });
 
   // Boxes that scroll sideways say so in words, while they do.
   const boxes = all(".scroll");

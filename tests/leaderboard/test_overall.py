@@ -12,10 +12,12 @@ from vlm_gauntlet.leaderboard.controls import controls
 from vlm_gauntlet.leaderboard.evidence import Evidence
 from vlm_gauntlet.leaderboard.in_a_sentence import failed, fell, holds, left_of_t0, ran
 from vlm_gauntlet.leaderboard.nights import night
-from vlm_gauntlet.leaderboard.overall import Board, boards, suites
-from vlm_gauntlet.leaderboard.rank_groups import all_remaining
+from vlm_gauntlet.leaderboard.overall import Board, averaged_over, boards, named_suites, suites
+from vlm_gauntlet.leaderboard.rank_groups import all_remaining, rank_ranges
 from vlm_gauntlet.leaderboard.rows import rows
 from vlm_gauntlet.leaderboard.site import build_site
+from vlm_gauntlet.leaderboard.suite_pages import suite_boards
+from vlm_gauntlet.suites.tiers import tier
 
 from .factory import fired, outcome
 
@@ -76,10 +78,61 @@ def test_the_suite_is_one_that_somebody_has_and_that_no_other_beats(drawn: list[
 
 
 def test_a_list_of_papers_keeps_its_name() -> None:
-    shifts = ("imagenet", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_v2")
-    assert suites([shifts])[0].words == "mean of 5 data sets (imagenet-shift-5)"
-    suite, (other,) = suites([(*shifts, "cifar10")])
+    assert suites([SHIFTS])[0].words == "mean of 5 data sets (imagenet-shift-5)"
+    suite, (other,) = suites([(*SHIFTS, "cifar10")])
     assert suite.name == "here" and len(suite.datasets) == 6 and other.name == "imagenet-shift-5"
+
+
+SHIFTS = ("imagenet", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_v2")
+
+
+def test_a_suite_has_a_mean_only_where_a_row_has_all_of_it() -> None:
+    made = [outcome("1100", dataset=d) for d in SHIFTS] + [outcome("1000", method="ttc", dataset="cifar10")]
+    made += [outcome("1110", method="fare", dataset=d) for d in (*SHIFTS[:3], "cifar10")]
+    found = rows(made)
+    left = all_remaining(found)
+    ranks = rank_ranges(found, left)
+    whole = boards(found, left, ranks)
+    (shifts,) = (one for one in named_suites() if one.name == "imagenet-shift-5")
+    (over,) = averaged_over(whole, shifts, left, ranks)
+    tecoa, fare = over.lines
+    assert (tecoa.first.method, fare.first.method) == ("tecoa", "fare"), "ttc has none of these sets"
+    assert tecoa.worst and tecoa.worst.value == 0.5 and tecoa.place and tecoa.place.of == 1 and tecoa.missing == []
+    assert fare.worst is None and fare.clean is None and fare.place is None and fare.state == "incomplete"
+    assert fare.missing == [*SHIFTS[3:]]
+    told = {one.suite.name: (one.whole, one.of) for one in suite_boards(whole, left, ranks)}
+    assert next(iter(told)) == "imagenet-shift-5" and told["imagenet-shift-5"] == (1, 2) and told["ttc-16"] == (0, 3)
+    assert "coop-8" not in told, "nothing of it was run"
+
+
+def test_every_suite_is_of_a_paper_or_a_tier() -> None:
+    found = [row for row in rows([outcome("1100", dataset=d) for d in ("imagenet", "caltech101", "emoji_groups")])]
+    left = all_remaining(found)
+    ranks = rank_ranges(found, left)
+    made = suite_boards(boards(found, left, ranks), left, ranks)
+    assert {one.suite for one in made} == {*named_suites()}
+    assert all(
+        one.tables or (one.suite.datasets == tuple(sorted(tier("fast").datasets)) and one.origin) for one in made
+    )
+
+
+def test_pages_of_suites_name_what_is_missing_and_keep_kinds_apart(tmp_path: Path) -> None:
+    made = [outcome("1100", dataset=d, backbone="open_clip:ViT-B-32-quickgelu/openai") for d in SHIFTS[:2]]
+    made += [
+        outcome("1100", dataset=d, backbone="miniclip-vit") for d in (*SHIFTS[:1], "emoji_groups", "fashion_mnist")
+    ]
+    front = build_site(made, tmp_path / "site").read_text()
+    assert 'href="suite-imagenet-shift-5.html"' in front and 'href="suite-fast.html"' in front
+    page = (tmp_path / "site" / "suite-imagenet-shift-5.html").read_text()
+    assert "not run: imagenet_r, imagenet_sketch, imagenet_v2</span>" in page
+    assert 'id="board-clip"' in page and 'id="board-toy"' in page and 'by</dt><dd><a href="papers/' in page
+    clip, toy = page.split('id="board-toy"')
+    assert (
+        "miniclip-vit" not in clip.split('id="board-clip"')[1].split("</table>")[0]
+        and "open_clip" not in toy.split("</table>")[0]
+    )
+    fast = (tmp_path / "site" / "suite-fast.html").read_text()
+    assert "1 of 1 rows has every data set" in fast and "the data sets of the tier fast" in fast
 
 
 def test_controls_pass_or_fail() -> None:

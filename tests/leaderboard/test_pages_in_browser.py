@@ -1,6 +1,7 @@
 """The pages in a real browser: the additions of the script, the policy, and what axe finds on every kind of page."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from vlm_gauntlet.leaderboard.evidence import Evidence
 from vlm_gauntlet.leaderboard.formatting import file_name
 from vlm_gauntlet.leaderboard.places import backbone_page
 from vlm_gauntlet.leaderboard.site import build_site
@@ -31,7 +33,8 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 CELLS = f"cells/ttc/{file_name(CLIP)}/stl10.html"
 # One page of each kind; claims of a method with few.
 KINDS = (
-    "index.html", "methods/ttc.html", "methods/undefended.html", "datasets/stl10.html",
+    "index.html", "suite-ttc-16.html", "nights.html",
+    "methods/ttc.html", "methods/undefended.html", "datasets/stl10.html",
     "datasets/a_data_set_of_many_words.html", "claims/index.html", "claims/apt_v.html", "audit.html", "optimality.html",
     "series.html", "findings.html", "cheating.html", "submit.html", "retrieval.html",
     "papers/doc/table-1.html", "reproduction.html",
@@ -71,8 +74,11 @@ def leaderboard() -> list[Any]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = [retrieved(method="undefended"), retrieved()]
-    return build_site(leaderboard(), tmp_path_factory.mktemp("pages") / "site", retrieval=found, made=MADE).parent
+    found, tonight = [retrieved(method="undefended"), retrieved()], leaderboard()
+    before = [*tonight, outcome("1" * 20, ADAPTIVE, method="ttc", backbone=CLIP, dataset="stl10")]
+    before = [o for o in before if o.cell.method == "ttc" and o.robust_accuracy in (0.15, 1.0)]
+    out = tmp_path_factory.mktemp("pages") / "site"
+    return build_site(tonight, out, retrieval=found, made=MADE, previous=Evidence(sound=before)).parent
 
 
 @pytest.fixture(scope="module")
@@ -205,13 +211,85 @@ def test_anchors_open_single_data_sets_without_a_script(browser: Any, site: Path
     context.close()
 
 
+def test_another_suite_is_a_link_that_keeps_the_view(page: Any, browser: Any, site: Path) -> None:
+    field(page, "search").fill("fare")
+    link = page.locator("#suites a", has_text="ttc-16")
+    assert link.get_attribute("href").endswith("/suite-ttc-16.html#q=fare")
+    link.click()
+    page.wait_for_url("**/suite-ttc-16.html*")
+    assert names(page) == ["fare"] and field(page, "search").input_value() == "fare"
+    missing = page.locator("#board-clip .absent:visible")
+    missing.locator("summary").click()
+    assert "not run: caltech101, caltech256, cifar100" in missing.inner_text()
+    assert page.locator("#suites [aria-current]").inner_text().startswith("ttc-16")
+    context = browser.new_context(java_script_enabled=False)
+    plain = context.new_page()
+    plain.goto((site / "index.html").as_uri())
+    plain.locator("#suites a", has_text="ttc-16").click()
+    assert plain.locator("#board-clip tr[data-k]").count() == 6
+    context.close()
+
+
+def test_the_navigation_is_one_line_and_its_menu_works_by_keyboard(page: Any) -> None:
+    tops = page.eval_on_selector_all(
+        "header a, header summary",
+        "all => all.filter(a => a.checkVisibility()).map(a => a.getBoundingClientRect().bottom)",
+    )
+    assert len(tops) > 8 and max(tops) - min(tops) < 8
+    page.locator(".menu summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".menu a").first.is_visible()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Optimality of attackers"
+    page.keyboard.press("Escape")
+    assert page.locator(".menu a").first.is_hidden()
+    assert page.evaluate("document.activeElement.textContent") == "More"
+
+
+# Clicks of somebody who comes with a question, from the front page.
+def test_whether_a_printed_number_holds_is_three_clicks_away(page: Any) -> None:
+    page.locator("#board-clip a", has_text="129 claims").click()
+    page.wait_for_url("**/claims/ttc.html")
+    line = page.locator("tbody tr").filter(has_text="ImageNet robust").filter(has_text="13.07").first
+    assert line.locator(".chip").inner_text().strip() != "" and line.locator(".why .sub").first.inner_text() != ""
+
+
+def test_the_best_cheap_defence_takes_one_choice(page: Any) -> None:
+    field(page, "threat").select_option("L∞, ε = 1/255")
+    column = next(
+        i for i, h in enumerate(page.locator("#board-clip thead th").all_inner_texts()) if h.startswith("Cost")
+    )
+    rows = page.locator("#board-clip tr[data-k]:visible").all()
+    found = [
+        (row.get_attribute("data-k"), float(row.locator("th, td").nth(column).inner_text().rstrip("×"))) for row in rows
+    ]
+    assert next(name for name, passes in found if passes < 3) == SCRIPT and ("ttc", 5.0) in found
+
+
+def test_what_fell_last_night_is_said_at_once_and_told_in_one_click(page: Any) -> None:
+    link = page.locator(".night a[href*=nights]")
+    assert link.inner_text().startswith("ttc-") and "100.0 to 15.0" in link.inner_text()
+    link.click()
+    page.wait_for_url("**/nights.html*")
+    assert page.locator("section[aria-labelledby=changed] tbody th").first.inner_text().startswith("ttc-")
+
+
+def test_the_bibtex_of_a_cell_is_three_clicks_away(page: Any) -> None:
+    page.locator("#board-clip a", has_text="TTC").first.click()
+    page.wait_for_url("**/methods/ttc.html")
+    page.locator('a[href*="cells/ttc/"]:visible').first.click()
+    page.wait_for_url("**/cells/ttc/**")
+    page.locator("details.cell summary").first.click()
+    assert page.locator('pre[aria-label^="BibTeX of "]').first.inner_text().startswith("@misc")
+
+
 def test_bibtex_is_copied(page: Any, site: Path) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto((site / "methods" / "ttc.html").as_uri())
     box = page.locator('pre[aria-label="BibTeX of the paper"]')
     button = box.locator("xpath=preceding-sibling::button")
     button.click()
-    button.filter(has_text="C").wait_for()
+    button.filter(has_text=re.compile("Copied|Selected")).wait_for()
     assert button.inner_text() in ("Copied", "Selected: press Ctrl+C")
     assert box.inner_text().startswith("@") and "2025" in box.inner_text()
 
