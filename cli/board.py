@@ -16,7 +16,10 @@ def board(
     ] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="a protocol file that counts as known; repeatable")] = None,
     previous: Annotated[
-        Path | None, typer.Option(help="outcomes of the night before: what changed is a page", exists=True)
+        list[Path] | None,
+        typer.Option(
+            help="outcomes of a night before; repeatable: what changed is a page, cells have a history", exists=True
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the rows as one JSON array")] = False,
 ) -> None:
@@ -34,6 +37,8 @@ def board(
       gauntlet board --outcomes outcomes --out site --method mine.py:Mine
 
       gauntlet board --outcomes tonight --previous last-night --out site    # and nights.html, nights.xml, nights.md
+
+      gauntlet board --outcomes tonight --previous monday --previous sunday --out site
     """
     from vlm_gauntlet.fixtures.errors import GauntletError
     from vlm_gauntlet.leaderboard.evidence import gather
@@ -61,7 +66,7 @@ def board(
         for reason, names in groups:
             typer.echo(f"{title}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {reason}", err=True)
     if out is not None:
-        before = None if previous is None else gather(previous, here)
+        before = [gather(folder, here) for folder in previous or ()]
         site = build_site(found, out, previous=before)
         typer.echo(f"\n{len(shown) + len(found.retrieval)} outcomes -> {site}", err=as_json)
     gc.enable()

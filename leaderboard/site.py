@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from shlex import quote
 
@@ -97,7 +98,7 @@ def build_site(
     *,
     retrieval: Sequence[RetrievalOutcome] = (),
     made: datetime | None = None,
-    previous: Evidence | None = None,
+    previous: Evidence | Sequence[Evidence] | None = None,
 ) -> Path:
     """Renders the board into a folder, whole or not at all.
 
@@ -106,7 +107,7 @@ def build_site(
         out: a folder that is absent, empty, or an earlier site.
         retrieval: outcomes of image-text retrieval; with the others at least one.
         made: time shown on the pages, default: that of the newest outcome.
-        previous: the evidence of an earlier night, which makes a page of what changed since.
+        previous: the evidence of earlier nights: what changed since the newest is a page, a cell's history has all.
 
     Returns:
         The front page.
@@ -121,10 +122,11 @@ def build_site(
             "no outcomes", expected="at least one outcome file", where="--outcomes",
             fix="make some: pytest suites/ -m fast --outcomes outcomes (or gauntlet run --help for one cell)",
         )  # fmt: skip
+    before = sorted([previous] if isinstance(previous, Evidence) else previous or (), key=newest)
     out = out.resolve()
     _refuse_foreign(out)
     with writing(out, fix="make room, or choose another --out; the pages that were there are as they were"):
-        publish(out, lambda fresh: _write_pages(evidence, fresh, made or newest(evidence), out, previous))
+        publish(out, lambda fresh: _write_pages(evidence, fresh, made or newest(evidence), out, before))
     return out / "index.html"
 
 
@@ -167,7 +169,7 @@ def _other_versions(outcome: Outcome | RetrievalOutcome) -> str:
     return version_words(outcome.provenance.versions)
 
 
-def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previous: Evidence | None = None) -> None:
+def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, before: Sequence[Evidence]) -> None:
     found, retrieval = evidence.rows(), evidence.retrieval
     outcomes = [*evidence.sound, *evidence.unranked]
     by_method: dict[str, list[Row]] = defaultdict(list)
@@ -179,7 +181,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
         "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
         "retrieval": len(retrieval), "left_out": left_out(own=True), "evidence": evidence,
         "control_numbers": standing(numbers),
-        "nights": previous is not None, "night_bibtex": bibtex.of_night(outcomes, retrieval, made),
+        "nights": bool(before), "night_bibtex": bibtex.of_night(outcomes, retrieval, made),
     }  # fmt: skip
 
     for folder in ("methods", "datasets", "outcomes"):
@@ -198,8 +200,8 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
     judged = verdicts(claims(), evidence.sound)
     lines, known = boards(found, left, ranks), controls(found)
     shared["suites"] = suite_boards(lines, left, ranks)
-    changed = None if previous is None else night(previous.sound, evidence.sound, claims())
-    earlier = () if previous is None else (*previous.sound, *previous.unranked)
+    changed = night(before[-1].sound, evidence.sound, claims()) if before else None
+    earlier = [o for one in before for o in (*one.sound, *one.unranked)]
 
     def write_cells() -> None:
         write_cell_pages(pages, shared, found, judged, histories(outcomes, earlier), out)
@@ -223,7 +225,8 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, previ
         if retrieval:
             write_retrieval_page(pages, shared, retrieval, out, linked=frozenset(by_method))
         if changed is not None:
-            write_nights(pages, shared, changed, out)
+            past = [night(one.sound, two.sound) for one, two in pairwise(before)]
+            write_nights(pages, shared, changed, out, past)
         write_findings_page(pages, shared, out)
         write_submit_page(pages, shared, out)
         write("cheating.html", pages.get_template("cheating.html.j2").render(**shared, root=""))

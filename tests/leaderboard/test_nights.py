@@ -125,3 +125,25 @@ def test_the_commands(tmp_path: Path) -> None:
 
 def test_an_empty_night_says_so() -> None:
     assert isinstance(found := night(AFTER, AFTER), Night) and found.sentence == "nothing is another; 5 the same"
+
+
+def test_several_nights_in_any_order(tmp_path: Path) -> None:
+    """The newest of them is the night before; a cell's page has all; ids of the feed stay as nights are added."""
+    nights = [
+        [outcome("1" * left + "0" * (20 - left), age_days=age)] for left, age in ((20, 3), (12, 2), (11, 1), (1, 0))
+    ]
+    first, second, third, tonight = nights
+    told = [Evidence(sound=one) for one in (third, first, second)]
+    site = build_site(tonight, tmp_path / "site", previous=told).parent
+    page = (site / "nights.html").read_text()
+    assert '">55.0 [' in page and '">5.0 [' in page, "against the newest night before"
+    assert page.index("2026-01-01 03:04") < page.index("2025-12-31 03:04") and "2025-12-30" not in page
+    (cell,) = (site / "cells").rglob("*.html")
+    text = cell.read_text()
+    assert text.count("of a night before") == 3 and "of 4 outcomes, oldest first, from 100.0 to 5.0" in text
+    assert 'd="M0.0 1.0L33.3 8.2L66.7 9.1L100.0 18.1"' in text
+    ids = lambda feed: [one.text for one in xml.fromstring(feed).iter(f"{{{ATOM}}}id")]  # noqa: E731
+    now = ids((site / "nights.xml").read_text())
+    assert len(now) == len({*now}) and set(ids(to_atom(night(second, third)))) < {*now}
+    other = night(second, [*third, outcome("1", method="ttc", age_days=5)])
+    assert ids(to_atom(other)) == ids(to_atom(night(second, third))), "more words about a night are the same entry"
