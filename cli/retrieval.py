@@ -66,6 +66,7 @@ def retrieval(
             advance = partial(_advance, bar, task)
             setting = Setting(method, backbone, dataset, name, _fraction(eps), rules, limit, seed, device, batch_size)
             finished.append(run_retrieval(setting, outcomes, progress=advance, maker=who))
+    _tell_what_was_replaced(finished, outcomes, err=as_json)
     if as_json:
         typer.echo(json.dumps([line for o in finished for line in _measured(o)], indent=1))
     else:
@@ -116,3 +117,15 @@ def _report(finished: "list[RetrievalOutcome]", folder: Path) -> None:
         out.print(f"{o.cell.attack}: {o.captions_changed} of {o.text_to_image.n} captions changed")
     out.print("\n".join(["", *(f"{name}: {meaning}" for name, meaning in DEFINITIONS.items())]))
     out.print(f"\n{len(finished)} outcomes in {folder / FOLDER}/")
+
+
+def _tell_what_was_replaced(finished: "list[RetrievalOutcome]", folder: Path, *, err: bool) -> None:
+    """Which of these cells the folder also has as they were made with files that are others now."""
+    from vlm_gauntlet.suites.late_folder import REPLACED
+    from vlm_gauntlet.suites.retrieval_records import FOLDER
+    from vlm_gauntlet.suites.stale import made_with_other_files
+
+    if replaced := made_with_other_files(folder / FOLDER, [o.cell for o in finished]):
+        names = ", ".join(sorted({name for changed in replaced.values() for name in changed}))
+        cells = f"{len(replaced)} finished cell{'' if len(replaced) == 1 else 's'}"
+        typer.echo(f"left out: {cells} in {folder / FOLDER / REPLACED}/, made with other files: {names}", err=err)

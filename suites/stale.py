@@ -9,6 +9,7 @@ from vlm_gauntlet.fixtures.records import Cell
 from vlm_gauntlet.methods.late_files import moved
 
 from .late_folder import REPLACED
+from .retrieval_records import RetrievalCell
 
 
 def made_by_other_code(folder: Path, cells: Iterable[Cell]) -> int:
@@ -29,7 +30,7 @@ def made_by_other_code(folder: Path, cells: Iterable[Cell]) -> int:
     return count
 
 
-def made_with_other_files(folder: Path, cells: Iterable[Cell]) -> dict[str, list[str]]:
+def made_with_other_files(folder: Path, cells: Iterable[Cell | RetrievalCell]) -> dict[str, list[str]]:
     """Outcomes of these cells that were replaced, by file name, each with names of files that are others now."""
     keys = {cell.key for cell in cells}
     found = {}
