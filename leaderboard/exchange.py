@@ -118,10 +118,14 @@ def eval_results(outcomes: Sequence[Outcome]) -> dict[str, str]:
 
 
 def codecheck(card: Card, claims: Sequence[Claim], verdicts: Mapping[str, Verdict]) -> str:
-    """`codecheck.yml` of a method: its paper, and of each claim that was tested the verdict."""
+    """`codecheck.yml` of a method: its paper, and of each claim that was tested the verdict.
+
+    It keeps those rules of configuration 2.0 that a program can keep (`rules-2.0.yml` of codecheckers/register). What
+    only people can give is left out, never made up: certificate and report (CC-CFG-011, 025), ORCIDs (010, 020).
+    """
     tested = [c for c in claims if c.method == card.id and verdicts[c.id].word in TESTED]
     words = Counter(verdicts[c.id].word for c in tested)
-    return yaml({
+    return "---\n" + yaml({
         "version": "https://codecheck.org.uk/spec/config/2.0/",
         "manifest": [
             {"file": f"claims/{file_name(card.id)}.html",

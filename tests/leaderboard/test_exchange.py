@@ -52,6 +52,25 @@ def test_the_hub_and_codecheck_read_theirs() -> None:
     assert found["paper"]["title"] == card.paper and found["summary"] == "1 reproduced"
 
 
+def test_codecheck_keeps_the_rules_that_a_program_can_keep() -> None:
+    """Ids of `rules-2.0.yml` of codecheckers/register, for configuration 2.0."""
+    asked = [c for c in claims() if c.method == "ttc"][:3]
+    judged = {c.id: Verdict(c.id, "below claim", "B.") for c in asked}
+    card = card_of("ttc")
+    assert card is not None
+    text = exchange.codecheck(card, asked, judged)
+    (found,) = yaml.safe_load_all(text)  # CC-CFG-001
+    assert text.startswith("---\n")  # 002
+    assert len(found["manifest"]) == 3 and all(line["file"] and line["comment"] for line in found["manifest"])  # 004-7
+    assert not any(line["file"].startswith("/") or ":" in line["file"] for line in found["manifest"])  # 006
+    assert found["codechecker"] and all(one["name"] for one in found["codechecker"])  # 008, 009
+    assert found["version"].endswith("/spec/config/2.0/") and found["summary"]  # 014, 015, 024
+    assert found["paper"]["title"] and all(one["name"] for one in found["paper"]["authors"])  # 016 to 019
+    assert found["paper"]["reference"].startswith("https://")  # 021, 027
+    assert not any(word in text for word in ("FIXME", "TODO", "XXXXX"))  # 023
+    assert not {"certificate", "report"} & found.keys() and "ORCID" not in text, "nobody signed anything"
+
+
 def test_every_eval_ever_names_each_cell_and_its_file() -> None:
     made = exchange.every_eval_ever(OUTCOMES)
     assert len(made) == 3
