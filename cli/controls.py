@@ -22,14 +22,13 @@ def controls(
 
     Example: gauntlet controls --outcomes outcomes
     """
-    from vlm_gauntlet.leaderboard.control_numbers import held, standing
+    from vlm_gauntlet.leaderboard.control_numbers import standing
     from vlm_gauntlet.leaderboard.controls_page import record
     from vlm_gauntlet.leaderboard.evidence import Evidence, gather
     from vlm_gauntlet.leaderboard.exports import as_json as to_json
     from vlm_gauntlet.suites.known_here import KnownHere
 
-    here = gather(outcomes, KnownHere()) if outcomes.is_dir() else Evidence()
-    found = held(here.sound, here.retrieval)
+    found = (gather(outcomes, KnownHere()) if outcomes.is_dir() else Evidence()).controls
     if as_json:
         typer.echo(to_json([record(one) for one in found]))
     else:

@@ -46,7 +46,7 @@ def first_cells(backbone: str, *, seed: int, device: str, batch_size: int) -> li
 
 def of_night(evidence: Evidence, backbone: str) -> list[Held]:
     """The control numbers of a night on a backbone, against what counts; none where no source has any."""
-    return numbers.held(evidence.sound, evidence.retrieval) if backbone == numbers.BACKBONE else []
+    return evidence.controls if backbone == numbers.BACKBONE else []
 
 
 def told(found: Sequence[Held], backbone: str) -> str:

@@ -137,6 +137,13 @@ def standing(found: Sequence[Held]) -> Word:
     return "does not hold" if "does not hold" in words else "not run" if "not run" in words else "holds"
 
 
+def not_holding(found: Sequence[Held]) -> str:
+    """Which do not hold, in a sentence; empty where none fails."""
+    failed = [f"{one.control.method} on {one.dataset}: {one.reason}" for one in found if one.word == "does not hold"]
+    more = f" And {len(failed) - 1} more." if len(failed) > 1 else ""
+    return f"a control number does not hold on this backbone: {failed[0]}{more}" if failed else ""
+
+
 def _held(control: Control, outcomes: dict[tuple[str, str, str], Outcome]) -> Iterator[Held]:
     for dataset, value in control.values.items():
         ours = outcomes.get((control.method, control.protocol, dataset))

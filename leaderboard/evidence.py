@@ -1,7 +1,8 @@
 """What a folder of outcomes holds for the board: what counts, what is shown without a rank, what is set aside, and why.
 
 One bad file never stops the rest. Outcomes that no run of this code gives are set aside. Those of code, methods or data
-that are not known here stand in rows of their own, which cannot rank and take no place of a row that can.
+that are not known here stand in rows of their own, which cannot rank and take no place of a row that can. So do all of
+real CLIP while a control number does not hold: what then comes out is a fault of the installation.
 """
 
 from collections import Counter, defaultdict
@@ -18,6 +19,8 @@ from vlm_gauntlet.suites.record_folder import SetAside, conflict, repeated
 from vlm_gauntlet.suites.retrieval_records import RetrievalOutcome
 from vlm_gauntlet.suites.verification_records import Verification, verifications
 
+from . import control_numbers as numbers
+from .control_numbers import Held, not_holding
 from .flags import Flag
 from .retrieval_evidence import gather_retrieval
 from .rows import Row, rows
@@ -41,6 +44,7 @@ class Evidence:
         doubts: reasons against the unranked ones, and what of the others could not be checked, by key.
         verified: what recomputing gave, by key.
         checks: what `gauntlet check` found, by method and backbone.
+        suspended: keys of unranked outcomes that nothing but a control number keeps from ranking.
     """
 
     sound: Sequence[Outcome] = ()
@@ -50,6 +54,12 @@ class Evidence:
     doubts: Mapping[str, Sequence[Doubt]] = field(default_factory=dict)
     verified: Mapping[str, Sequence[Verification]] = field(default_factory=dict)
     checks: Mapping[tuple[str, str], CheckRecord] = field(default_factory=dict)
+    suspended: frozenset[str] = frozenset()
+
+    @cached_property
+    def controls(self) -> list[Held]:
+        """What came of the control numbers."""
+        return numbers.held([*self.sound, *(o for o in self.unranked if o.key in self.suspended)], self.retrieval)
 
     @property
     def reasons(self) -> list[tuple[str, list[str]]]:
@@ -145,6 +155,10 @@ def gather(folder: Path, here: KnownHere) -> Evidence:
             found.append(Doubt("unknown here", f"{wrong[0].by} recomputed it, and it {wrong[0].words}"))
         reasons[key], verified[key] = found, looks
         (sound if all(d.kind == "not checked here" for d in found) else unranked).append(outcome)
+    suspended = _suspended(sound, retrieval.sound)
+    reasons |= {key: [*reasons[key], doubt] for key, doubt in suspended.items()}
+    unranked += [o for o in sound if o.key in suspended]
+    sound = [o for o in sound if o.key not in suspended]
     for outcomes in (sound, unranked):
         outcomes.sort(key=lambda o: (o.cell.id, o.key))
     checks, broken = kept(folder)
@@ -152,7 +166,13 @@ def gather(folder: Path, here: KnownHere) -> Evidence:
     files = sorted([*aside, *retrieval.aside], key=lambda a: a.path)
     reasons |= retrieval.doubts
     verified |= retrieval.verified
-    return Evidence(sound, unranked, retrieval.sound, files, reasons, verified, checks)
+    return Evidence(sound, unranked, retrieval.sound, files, reasons, verified, checks, frozenset(suspended))
+
+
+def _suspended(sound: Sequence[Outcome], retrieval: Sequence[RetrievalOutcome]) -> dict[str, Doubt]:
+    """What keeps the outcomes on real CLIP from counting, by key, where a control number does not hold."""
+    told = not_holding(numbers.held(sound, retrieval))
+    return {o.key: Doubt("unknown here", told) for o in sound if told and o.cell.backbone == numbers.BACKBONE}
 
 
 def _impossible(found: Sequence[Doubt]) -> str:

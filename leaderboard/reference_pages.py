@@ -20,7 +20,6 @@ from .attack_pages import names as attack_names
 from .attack_pages import write_attack_pages
 from .backbone_pages import backbone_facts, write_backbone_pages
 from .backbone_pages import names as backbone_names
-from .control_numbers import held
 from .dataset_pages import claims_by_set, known_set, write_dataset_pages
 from .dataset_pages import names as dataset_names
 from .evidence import Evidence
@@ -59,7 +58,7 @@ def write_reference_pages(
         out: the site's folder, with an empty folder `datasets`.
     """
     rows, judged = known.rows, known.judged
-    controls, cells = held(evidence.sound), [outcome.cell for outcome in evidence.retrieval]
+    controls, cells = evidence.controls, [outcome.cell for outcome in evidence.retrieval]
     sets, backbones = {cell.dataset for cell in cells}, {cell.backbone for cell in cells}
     write_dataset_pages(pages, shared, rows, judged, controls, out, sets)
     write_attack_pages(pages, shared, rows, known.swept, judged, out)

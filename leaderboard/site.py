@@ -26,7 +26,7 @@ from .beside import beside, cores
 from .cell_pages import cell_link, histories, row_anchor, row_link, write_cell_pages
 from .chart import chart, charted
 from .claim_pages import write_claim_pages
-from .control_numbers import held, standing
+from .control_numbers import standing
 from .controls import controls
 from .controls_page import write_controls_page
 from .evidence import MAKERS, Evidence
@@ -176,7 +176,7 @@ def _write_pages(evidence: Evidence, out: Path, made: datetime, old: Path, befor
     for row in found:
         by_method[row.method].append(row)
     pages = environment()
-    numbers = held(evidence.sound, evidence.retrieval)
+    numbers = evidence.controls
     shared: dict[str, object] = {
         "made": made.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"), "count": len(outcomes) + len(retrieval),
         "retrieval": len(retrieval), "left_out": left_out(own=True), "evidence": evidence,

@@ -20,6 +20,7 @@ from safetensors.torch import load, save
 from vlm_gauntlet.attacks.balls import outside
 from vlm_gauntlet.attacks.registry import build
 from vlm_gauntlet.fixtures.datasets import Batch
+from vlm_gauntlet.fixtures.device import device_name
 from vlm_gauntlet.fixtures.draws import Draws
 from vlm_gauntlet.fixtures.files import read_plain, sha256, user_cache, write_atomically
 from vlm_gauntlet.fixtures.records import Cell, Cost
@@ -28,7 +29,7 @@ from vlm_gauntlet.methods.victims import Recorder
 
 from .archive_codec import decode, encode
 from .batch import Evaluation, Made
-from .device_record import device_name, system_of
+from .device_record import system_of
 from .keys import attack_code, cell_code
 from .versions import versions_here
 
