@@ -127,6 +127,10 @@ def test_an_empty_night_says_so() -> None:
     assert isinstance(found := night(AFTER, AFTER), Night) and found.sentence == "nothing is another; 5 the same"
 
 
+def ids(feed: str) -> list[str | None]:
+    return [one.text for one in xml.fromstring(feed).iter(f"{{{ATOM}}}id")]
+
+
 def test_several_nights_in_any_order(tmp_path: Path) -> None:
     """The newest of them is the night before; a cell's page has all; ids of the feed stay as nights are added."""
     nights = [
@@ -142,7 +146,6 @@ def test_several_nights_in_any_order(tmp_path: Path) -> None:
     text = cell.read_text()
     assert text.count("of a night before") == 3 and "of 4 outcomes, oldest first, from 100.0 to 5.0" in text
     assert 'd="M0.0 1.0L33.3 8.2L66.7 9.1L100.0 18.1"' in text
-    ids = lambda feed: [one.text for one in xml.fromstring(feed).iter(f"{{{ATOM}}}id")]  # noqa: E731
     now = ids((site / "nights.xml").read_text())
     assert len(now) == len({*now}) and set(ids(to_atom(night(second, third)))) < {*now}
     other = night(second, [*third, outcome("1", method="ttc", age_days=5)])
