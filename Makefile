@@ -12,7 +12,7 @@ BOARD ?= site
 INPUTS ?= 100000
 STAMP := $(VENV)/.installed
 
-.PHONY: lock audit licences sbom release-check fast mini test fuzz beyond night board health processors dummies mutants lint types docs browser clean help
+.PHONY: bench lock audit licences sbom release-check fast mini test fuzz beyond night board health processors dummies mutants lint types docs browser clean help
 help:
 	@echo "make fast   install, attack every defence on the embedded CLIP, render site/index.html (minutes, offline)"
 	@echo "make test   install, test our own code"
@@ -24,6 +24,7 @@ help:
 	@echo "make mini   the matrix at the papers' eps on natural images (needs GAUNTLET_DATA; most of an hour)"
 	@echo "make night  what settles most in BUDGET=8h of TIER=nightly on DEVICE=cuda; board in site/, report in report/"
 	@echo "make board  site/ from outcomes/;  make health BOARD=https://...  is a published board whole and young?"
+	@echo "make bench        what our attacks and cells cost beside torchattacks, foolbox and the official code (minutes)"
 	@echo "make lock audit licences sbom release-check   what we stand on: pinned, known faults, licences; does a wheel work?"
 	@echo "make docs   the documentation of the code in build/docs"
 	@echo "make lint types browser clean"
@@ -75,6 +76,12 @@ fuzz: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --quiet
+
+# Peers without their own requirements: torchattacks wants a `requests` of 2021.
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  --no-deps torchattacks foolbox eagerpy GitPython gitdb smmap
+	$(BIN)/python -u -m tests.benchmarks.speed --out build/speed.csv
 
 # The tools that look at what we stand on, apart from it. `lock` writes every version with its hashes, for
 # `pip install --require-hashes`; of constraints.txt it takes the versions.
