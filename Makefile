@@ -80,7 +80,7 @@ docs: $(STAMP)
 # Peers without their own requirements: torchattacks wants a `requests` of 2021.
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  --no-deps torchattacks foolbox eagerpy GitPython gitdb smmap
+	  --no-deps torchattacks foolbox eagerpy GitPython gitdb smmap requests urllib3 charset-normalizer idna certifi
 	$(BIN)/python -u -m tests.benchmarks.speed --out build/speed.csv
 
 # The tools that look at what we stand on, apart from it. `lock` writes every version with its hashes, for
