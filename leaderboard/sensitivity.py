@@ -15,6 +15,7 @@ Word = Literal[
     "reproduced under every reading", "not reproduced under any reading", "depends on the reading", "readings open"
 ]
 WORDS: tuple[Word, ...] = (EVERY, NONE, DEPENDS, OPEN)
+SILENT = 1  # readings without an answer that are named: there can be dozens, each of a line
 YES, NO = ("reproduced",), ("below claim", "above claim")
 
 
@@ -30,7 +31,9 @@ def sensitivity(words: Mapping[str, str]) -> tuple[Word, str]:
     given = sorted(r for r, word in words.items() if word in YES)
     missed = sorted(r for r, word in words.items() if word in NO)
     silent = sorted(r for r, word in words.items() if word not in (*YES, *NO))
-    told = "; ".join(f"{words[r]} with {_in_words(r)}" for r in (*given, *missed, *silent)) + "."
+    named = (*given, *missed, *silent[:SILENT])
+    told = "; ".join(f"{words[r]} with {_in_words(r)}" for r in named)
+    told += f"; and {len(silent) - SILENT} more without an answer." if len(silent) > SILENT else "."
     if given and missed:
         return DEPENDS, f"It depends on {' and '.join(_deciding(given, missed))}, which the source leaves open: {told}"
     if silent:
