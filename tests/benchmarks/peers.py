@@ -7,6 +7,7 @@ question that tells which of them were broken counts as its work, since every us
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ def available() -> dict[str, str]:
     found = {}
     for name in ("torchattacks", "foolbox"):
         try:
-            found[name] = __import__(name).__version__
+            found[name] = import_module(name).__version__
         except ImportError as error:
             found[name] = f"not here: {error}"
     return found
@@ -109,9 +110,7 @@ def torchattacks_peer(kind: str, **settings: object) -> Peer:
     """An attack of torchattacks by its class; what it returns is asked once."""
 
     def run(scene: Scene) -> Tensor:
-        import torchattacks
-
-        attack = getattr(torchattacks, kind)(scene.bare, eps=EPS, **settings)
+        attack = getattr(import_module("torchattacks"), kind)(scene.bare, eps=EPS, **settings)
         return scene.asked(attack(scene.batch.images, scene.batch.labels))
 
     return Peer("torchattacks", run)
@@ -121,8 +120,7 @@ def foolbox_pgd(steps: int) -> Peer:
     """The projected gradient descent of foolbox, which tells by itself what was broken."""
 
     def run(scene: Scene) -> Tensor:
-        import foolbox
-
+        foolbox = import_module("foolbox")
         model = foolbox.PyTorchModel(scene.bare, bounds=(0, 1), device="cpu")
         attack = foolbox.attacks.LinfPGD(abs_stepsize=EPS / 4, steps=steps, random_start=True)
         broken: Tensor = attack(model, scene.batch.images, scene.batch.labels, epsilons=EPS)[2]
